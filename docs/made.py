@@ -19,6 +19,7 @@ import higgsbench
 from higgsbench.cli.main import cli
 from higgsbench.leaderboard.columns import COLUMNS
 from higgsbench.metrics import METRICS
+from higgsbench.metrics.spectators import spectator_metrics
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -87,7 +88,8 @@ def features() -> Iterator[str]:
 def metrics() -> Iterator[str]:
     """List the metrics and the columns of leaderboards."""
     yield from ("## Metrics", "")
-    rows = ([f"`{m.name}`", m.heading, m.help, "lower" if m.lower_is_better else "higher"] for m in METRICS.values())
+    known = (*METRICS.values(), *spectator_metrics("COLUMN"))
+    rows = ([f"`{m.name}`", m.heading, m.help, "lower" if m.lower_is_better else "higher"] for m in known)
     yield from _table(["name", "heading", "meaning", "better"], rows)
     yield from ("## Columns of a leaderboard", "")
     columns = ([f"`{c.name}`", c.title, ", ".join(f"`{key}`" for key in c.keys)] for c in COLUMNS)

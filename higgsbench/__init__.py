@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from higgsbench.export.mlflow import export_mlflow
     from higgsbench.leaderboard import Leaderboard
     from higgsbench.metrics import ams, ams_scan, evaluation_weights
+    from higgsbench.metrics.spectators import distance_correlation, shape_change
     from higgsbench.models import BuildContext, ModelSpec, import_models, register_model
     from higgsbench.schema import ATLAS_HIGGS, TableSchema
     from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
@@ -39,6 +40,7 @@ _HOME = {
     "higgsbench.export.mlflow": ("export_mlflow",),
     "higgsbench.leaderboard": ("Leaderboard",),
     "higgsbench.metrics": ("ams", "ams_scan", "evaluation_weights"),
+    "higgsbench.metrics.spectators": ("distance_correlation", "shape_change"),
     "higgsbench.models": ("BuildContext", "ModelSpec", "import_models", "register_model"),
     "higgsbench.schema": ("ATLAS_HIGGS", "TableSchema"),
     "higgsbench.validation.physical": ("JetSplitClassifier", "PhysicalClassifier"),
@@ -47,10 +49,10 @@ _HOME = {
 
 __all__ = ["ATLAS_HIGGS", "BuildContext", "Events", "HiggsbenchError", "JetSplitClassifier", "Leaderboard", "ModelSpec",
            "PhysicalClassifier", "StackingEnsemble", "TableSchema", "__version__", "ams", "ams_scan", "best_cut",
-           "compare_models", "evaluation_weights", "export_cabinetry", "export_mlflow", "export_native", "export_onnx",
-           "import_models",
-           "interval", "learning_curve", "load_events", "members", "predict", "register_model", "run", "score", "stats",
-           "submission", "suite", "tune_model", "write_report"]  # fmt: skip
+           "compare_models", "distance_correlation", "evaluation_weights", "export_cabinetry", "export_mlflow",
+           "export_native", "export_onnx", "import_models", "interval", "learning_curve", "load_events", "members",
+           "predict", "register_model", "run", "score", "shape_change", "stats", "submission", "suite", "tune_model",
+           "write_report"]  # fmt: skip
 
 __getattr__ = lazy_names(__name__, _HOME)
 

@@ -32,6 +32,7 @@ from higgsbench.compare.ranks import ALPHA, RankPicture, rank_pictures
 from higgsbench.errors import ConfigError, StoreError
 from higgsbench.files import atomic_path, printable, told_plainly
 from higgsbench.metrics.estimates import METRICS
+from higgsbench.metrics.spectators import metric_of
 from higgsbench.pages import Section, Shown, Table, json_report, markdown_text, number, page
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from higgsbench.ensemble import RowMetrics
+    from higgsbench.metrics import Metric
 
 __all__ = ["Comparison", "Contender", "PairResult", "compare", "load_contenders"]
 
@@ -95,6 +97,11 @@ class Comparison(Shown):
     notes: tuple[str, ...]
     replicas: int
 
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """What was measured, by name: all metrics, and those of the spectators."""
+        return {name: metric_of(name) for name in self.models[0].estimates}
+
     def __str__(self) -> str:
         """What `higgsbench compare` shows, as Markdown."""
         return render(self, "markdown")
@@ -106,17 +113,17 @@ class Comparison(Shown):
 
     def as_tables(self) -> list[Table]:
         """Return the table of the models, and those of each pair."""
-        head = ["model", "selected", "s", "b", *(how.heading for how in METRICS.values())]
+        head = ["model", "selected", "s", "b", *(how.heading for how in self.metrics.values())]
         rows = []
         for m in self.models:
-            cells = [how.shown(m.value(name), m.se(name)) for name, how in METRICS.items()]
+            cells = [how.shown(m.value(name), m.se(name)) for name, how in self.metrics.items()]
             rows.append([printable(m.name), f"{100 * m.fraction:.1f}%", number(m.s, 3), number(m.b, 3), *cells])
         out = [Table(f"{self.events:,} events, {self.replicas:,} bootstrap replicas", head, rows)]
         head = ["selected by", "events", "s", "b", "AMS of these alone"]
         compared = ["metric", "difference", "95% interval", "p", "p (Holm)", "over folds", "p over folds"]
         for pair in self.pairs:
             differences = []
-            for metric, how in METRICS.items():
+            for metric, how in self.metrics.items():
                 d, over = pair.differences[metric], pair.over_folds.get(metric)
                 interval = f"{how.number(d.low, '+')} to {how.number(d.high, '+')}"
                 folds = [how.shown(over.value, over.se, "+"), _p(over.p_value)] if over else ["", ""]
@@ -180,8 +187,9 @@ def compare(contenders: Sequence[Contender], notes: Sequence[str] = (), *, repli
         raise ConfigError("two runs of the same name: give one of the folders another name")
     models = measure(contenders, replicas)
     index = list(combinations(range(len(models)), 2))
-    differences = [{m: difference_between(models[i], models[j], m) for m in METRICS} for i, j in index]
-    adjusted = {m: holm([d[m].p_value for d in differences]) for m in METRICS}
+    metrics = list(models[0].estimates)
+    differences = [{m: difference_between(models[i], models[j], m) for m in metrics} for i, j in index]
+    adjusted = {m: holm([d[m].p_value for d in differences]) for m in metrics}
     by_fold = [fold_values(contender) for contender in contenders]
     pairs = tuple(
         PairResult(
@@ -295,8 +303,8 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         "models": [
             {
                 "name": m.name,
-                "values": {name: m.value(name) for name in METRICS},
-                "se": {name: m.se(name) for name in METRICS},
+                "values": {name: m.value(name) for name in m.estimates},
+                "se": {name: m.se(name) for name in m.estimates},
                 "s": m.s,
                 "b": m.b,
                 "fraction": m.fraction,

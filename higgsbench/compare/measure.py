@@ -13,6 +13,7 @@ from higgsbench.ensemble.cut import Truth, cross_validated_selection
 from higgsbench.errors import ConfigError, DataError, StoreError
 from higgsbench.metrics.ams import ams
 from higgsbench.metrics.estimates import METRICS, Scored, Value, paired_difference, selected_sums
+from higgsbench.metrics.spectators import spectator_metrics
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.runs import find_run
 from higgsbench.runs.stored import StoredRow, StoredRun
@@ -142,8 +143,13 @@ def _on_same_events(found: list[Contender], common: bool) -> tuple[list[Contende
 
 
 def measure(contenders: Sequence[Contender], replicas: int) -> list[RowMetrics]:
-    """Measure all contenders with all metrics; their bootstrap replicas use the same draws and are therefore paired."""
-    rows = evaluate_rows([(c.scores, c.truth) for c in contenders], list(METRICS.values()), replicas)
+    """Measure all contenders with all metrics, also those of the spectators that they share.
+
+    Their bootstrap replicas use the same draws and are therefore paired.
+    """
+    shared = [name for name in contenders[0].truth.spectators if all(name in c.truth.spectators for c in contenders)]
+    metrics = [*METRICS.values(), *(metric for name in shared for metric in spectator_metrics(name))]
+    rows = evaluate_rows([(c.scores, c.truth) for c in contenders], metrics, replicas)
     return [replace(row, name=contender.name) for row, contender in zip(rows, contenders, strict=True)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -22,9 +21,11 @@ from higgsbench.config.section import (
     SimulatedEvents,
     Strict,
     choice,
+    is_finite,
     listed,
     problem,
 )
+from higgsbench.config.training import TrainingEvents
 from higgsbench.ensemble.blend import BLEND_METHODS
 from higgsbench.ensemble.cut import CUT_RULES
 from higgsbench.errors import ConfigError, repeated, shortened
@@ -180,23 +181,6 @@ class FeatureConfig(Strict):
     """Features taken out of the set."""
 
 
-def _is_finite(value: Any) -> bool:
-    """Whether all numbers in a plain value are finite: NaN and infinity have no JSON form, which identifies a fit."""
-    if isinstance(value, (dict, list)):
-        return all(_is_finite(item) for item in (value.values() if isinstance(value, dict) else value))
-    return not isinstance(value, float) or math.isfinite(value)
-
-
-class TrainingEvents(Strict):
-    """A limit on the training events of each fit, as for a learning curve: a random part of the other folds' events."""
-
-    shorthand: ClassVar[Mapping[type, str]] = {int: "number"}
-    number: Annotated[int, Field(ge=1)]
-    """Number of events; the same share of every class and jet number."""
-    draw: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Number of the draw: another one gives other events. In one draw, fewer events are a part of more events."""
-
-
 class ModelConfig(Strict):
     """One model of the run; missing keys come from the run, and then from the preset."""
 
@@ -238,7 +222,7 @@ class ModelConfig(Strict):
     @classmethod
     def _finite(cls, value: dict[str, Any]) -> dict[str, Any]:
         for key, given in value.items():
-            if not _is_finite(given):
+            if not is_finite(given):
                 raise problem(f"expected a finite value, got {shortened(given)!r}", key)
         return value
 
@@ -398,3 +382,13 @@ class TrainingKeys(Strict):
 
 class RunConfig(StatisticalModel, TrainingKeys):
     """The configuration of a whole run."""
+
+    spectators: Annotated[list[FeatureEntry], Field(min_length=1)] | None = None
+    """Columns that scores and cuts should not depend on, which is measured; models may use them or not."""
+
+    @field_validator("spectators")
+    @classmethod
+    def _once(cls, value: list[FeatureEntry] | None) -> list[FeatureEntry] | None:
+        if (twice := repeated([entry.name for entry in value or []])) is not None:
+            raise problem(f"column {shortened(twice)!r} is named twice")
+        return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -68,6 +69,13 @@ class Strict(BaseModel):
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def is_finite(value: Any) -> bool:
+    """Whether all numbers in a plain value are finite: NaN and infinity have no JSON form, which identifies a fit."""
+    if isinstance(value, (dict, list)):
+        return all(is_finite(item) for item in (value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def choice(names: Iterable[str]) -> AfterValidator:

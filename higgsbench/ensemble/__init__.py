@@ -33,7 +33,8 @@ from higgsbench.metrics import (
     roc_auc,
 )
 from higgsbench.metrics.ams import ams_scan, raw_ams
-from higgsbench.metrics.estimates import selected_sums
+from higgsbench.metrics.estimates import selected_sums, suffixed
+from higgsbench.metrics.spectators import metric_of, spectator_metrics
 from higgsbench.metrics.weights import evaluation_weights
 
 if TYPE_CHECKING:
@@ -277,17 +278,18 @@ class RowMetrics:
 
     def se(self, name: str) -> float:
         """Return the standard error of a metric; at the honest cut it includes the choice of the cuts."""
-        record = METRICS[name]
+        record = metric_of(name)
         return float(np.std(self.replicas.values[record.key], ddof=1)) if record.needs_cut else self.estimates[name].se
 
     def record(self) -> dict[str, Any]:
         """Return all numbers by the names that rows and leaderboards use."""
         out: dict[str, Any] = {}
         for name, found in self.estimates.items():
-            key = METRICS[name].key
-            out |= {key: self.value(name), f"{key}_se": self.se(name)}
+            key = metric_of(name).key
+            out |= {key: self.value(name), suffixed(key, "se"): self.se(name)}
             if len(found.repeats) > 1:
-                out |= {f"{key}_spread": float(np.std(found.repeats, ddof=1)), f"{key}_repeats": list(found.repeats)}
+                spread = float(np.std(found.repeats, ddof=1))
+                out |= {suffixed(key, "spread"): spread, suffixed(key, "repeats"): list(found.repeats)}
             if name == "ams":
                 out |= {"s": self.s, "b": self.b, "fraction": self.fraction}
                 out |= {"ams_oof_max": self.oof_max, "ams_oof_max_se": self.oof_max_se}
@@ -303,7 +305,7 @@ class RowMetrics:
 
 def paired(a: RowMetrics, b: RowMetrics, name: str) -> tuple[float, float]:
     """Return the difference a - b of two rows on the same events in a metric, and its paired standard error."""
-    if not METRICS[name].needs_cut:
+    if not metric_of(name).needs_cut:
         return paired_difference(a.estimates[name], b.estimates[name])
     return a.value(name) - b.value(name), paired_error(a.replicas, b.replicas, METRICS[name].key)
 
@@ -322,7 +324,7 @@ def estimates(
     if selected is None and any(metric.needs_cut for metric in metrics):
         selected = [cross_validated_selection(score, truth, r) for r, score in enumerate(scores)]
     events = [
-        Scored(truth.y, score, truth.weight, truth.b_reg, None if selected is None else selected[r])
+        Scored(truth.y, score, truth.weight, truth.b_reg, None if selected is None else selected[r], truth.spectators)
         for r, score in enumerate(scores)
     ]
     return {metric.name: mean_estimate([metric.estimate(e) for e in events]) for metric in metrics}
@@ -330,7 +332,9 @@ def estimates(
 
 def evaluate_row(scores: Floats, truth: Truth) -> RowMetrics:
     """Compute the metrics of a row from its out-of-fold log-odds (repeats, n) in physical normalisation."""
-    return evaluate_rows([(scores, truth)], [metric for metric in METRICS.values() if metric.headline])[0]
+    metrics = [metric for metric in METRICS.values() if metric.headline]
+    metrics += [metric for column in truth.spectators for metric in spectator_metrics(column)]
+    return evaluate_rows([(scores, truth)], metrics)[0]
 
 
 def evaluate_rows(

@@ -7,8 +7,8 @@ two implementations: at event resolution for the numbers of a row, and in rank b
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,7 @@ class Truth:
         b_reg: regularisation of the background in the AMS.
         rule: name of the rule that chooses the cut.
         processes: physics process of each event, or None where it is not known.
+        spectators: values (n,) of the spectators, NaN where missing, by name.
     """
 
     y: Bools
@@ -56,12 +57,14 @@ class Truth:
     b_reg: float
     rule: str
     processes: Processes | None = None
+    spectators: Mapping[str, Floats] = field(default_factory=dict)
 
     def at(self, positions: NDArray[np.intp]) -> Truth:
         """Return the truth of some events, in the given order, with unchanged weights."""
         processes = self.processes and self.processes.at(positions)
         y, weight, fold = self.y[positions], self.weight[positions], self.fold[:, positions]
-        return replace(self, y=y, weight=weight, fold=fold, processes=processes)
+        spectators = {name: values[positions] for name, values in self.spectators.items()}
+        return replace(self, y=y, weight=weight, fold=fold, processes=processes, spectators=spectators)
 
     def measured(self, scores: Floats, selected: Bools) -> dict[str, ProcessMetrics]:
         """Measure each process in a selection (repeats, n); empty if the processes are not known."""

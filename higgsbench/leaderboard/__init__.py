@@ -30,8 +30,9 @@ from higgsbench.leaderboard.columns import (
     Column,
     check_sort,
     choose_columns,
+    columns_of,
     difference_key,
-    process_columns,
+    spectator_columns,
     with_intervals,
 )
 from higgsbench.metrics.estimates import METRICS
@@ -128,7 +129,8 @@ class Leaderboard(Shown):
         rows = with_intervals(_distinct_rows(runs, notes), notes)
         if rows and not any(isinstance(row.record.get(sort), (int, float)) for row in rows):
             numbers = {k for row in rows for k, v in row.record.items() if ":" not in k and isinstance(v, (int, float))}
-            names = sorted(numbers) + [column.name for column in process_columns([row.record for row in rows])]
+            others = columns_of([row.record for row in rows])[len(COLUMNS) :]
+            names = sorted(numbers) + [column.name for column in others]
             raise ConfigError(f"--sort: no row has a number {sort!r}; choose from {', '.join(names)}")
         groups: dict[str, list[StoredRow]] = {}
         for row in rows:
@@ -229,7 +231,7 @@ def _distinct_rows(runs: Sequence[StoredRun], notes: list[str]) -> list[StoredRo
 
 
 def _ranked(group: list[StoredRow], sort: str) -> Table:
-    columns = (*COLUMNS, *process_columns([row.record for row in group]))
+    columns = columns_of([row.record for row in group])
     sign = 1.0 if any(column.lower_is_better for column in columns if column.keys[0] == sort) else -1.0
 
     def position(row: StoredRow) -> tuple[bool, float, str]:
@@ -380,7 +382,7 @@ def web_table(table: Table, columns: Sequence[Column]) -> pages.Table:
 
 
 def _csv(board: Leaderboard, columns: Sequence[str] | None) -> str:
-    chosen = COLUMNS if columns is None else board.columns(columns)
+    chosen = [*COLUMNS, *spectator_columns(board.rows)] if columns is None else board.columns(columns)
     keys = ["table", *dict.fromkeys(key for column in chosen for key in column.keys)]
 
     def safe(value: Any) -> Any:

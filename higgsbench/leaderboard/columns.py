@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from higgsbench.errors import ConfigError, nearest_hint, shortened
 from higgsbench.files import printable
 from higgsbench.metrics import process_names
-from higgsbench.metrics.estimates import METRICS
+from higgsbench.metrics.estimates import METRICS, suffixed
+from higgsbench.metrics.spectators import spectator_metrics, spectators_of
 from higgsbench.pages import number
 from higgsbench.runs import read_analysis
 
@@ -61,15 +63,10 @@ def _events(key: str) -> Callable[[dict[str, Any]], str]:
     return lambda record: number(record[key], 3) if isinstance(record.get(key), (int, float)) else ""
 
 
-def _error_key(key: str) -> str:
-    quantity, colon, process = key.partition(":")
-    return f"{quantity}_se{colon}{process}"
-
-
 def _with_error(key: str, digits: int, scale: float = 1.0, sign: str = "") -> Callable[[dict[str, Any]], str]:
     def show(record: dict[str, Any]) -> str:
-        value, error = record.get(key), record.get(_error_key(key))
-        if not isinstance(value, (int, float)):
+        value, error = record.get(key), record.get(suffixed(key, "se"))
+        if not isinstance(value, (int, float)) or math.isnan(value):
             return ""
         shown = f"{scale * error:.{digits}f}" if isinstance(error, (int, float)) else "?"
         return f"{scale * value:{sign}.{digits}f} ± {shown}"
@@ -101,7 +98,7 @@ def _metric_columns(metric: Metric) -> list[Column]:
     key, digits, scale = metric.key, metric.digits, metric.scale
     out = [
         Column(key, metric.column_heading or metric.heading, _with_error(key, digits, scale), metric.priority,
-               keys=(key, f"{key}_se"), lower_is_better=metric.lower_is_better)
+               keys=(key, suffixed(key, "se")), lower_is_better=metric.lower_is_better)
     ]  # fmt: skip
     if metric.resampled:
         name = difference_key(metric)
@@ -111,7 +108,7 @@ def _metric_columns(metric: Metric) -> list[Column]:
             Column(name, f"Δ {metric.heading} to first", lambda r: first if r.get("rank") == 1 else shown(r),
                    metric.difference_priority, keys=(name, f"{name}_se"), sortable=False)
         )  # fmt: skip
-    spread = f"{key}_spread"
+    spread = suffixed(key, "spread")
     title = f"spread of {metric.heading}"
     scatter = Column(spread, title, _number(spread, digits, scale), 6, True, keys=(spread,), lower_is_better=True)
     return [*out, scatter]
@@ -183,18 +180,30 @@ def process_columns(rows: Sequence[dict[str, Any]]) -> list[Column]:
     for quantity, (show, digits, scale) in _OF_PROCESSES.items():
         for name in signal:
             key = f"{quantity}:{name}"
-            keys = (key,) if show is _number else (key, _error_key(key))
+            keys = (key,) if show is _number else (key, suffixed(key, "se"))
             lower = quantity in ("yield", "efficiency") and not signal[name]
             title = _TITLES[quantity].format(printable(name))
             out.append(Column(key, title, show(key, digits, scale), keys=keys, lower_is_better=lower))
     return out
 
 
+def spectator_columns(rows: Sequence[dict[str, Any]]) -> list[Column]:
+    """Return the columns of all spectators that rows have numbers of, e.g. `jsd:DER_mass_MMC`."""
+    names = dict.fromkeys(name for row in rows for name in spectators_of(row))
+    return [column for name in names for metric in spectator_metrics(name) for column in _metric_columns(metric)]
+
+
+def columns_of(rows: Sequence[dict[str, Any]]) -> list[Column]:
+    """Return all columns that these rows may have, those of spectators and processes last."""
+    return [*COLUMNS, *spectator_columns(rows), *process_columns(rows)]
+
+
 def check_sort(name: str) -> None:
     """Refuse, by a `ConfigError`, to rank by a key that is not a number, before anything is read."""
     known = [key for column in COLUMNS if column.sortable and not column.text for key in column.keys]
     known = [key for key in known if key != "cut_rule"] + ["n_features"]
-    if name not in known and name.partition(":")[0] not in _OF_PROCESSES:
+    others = (*_OF_PROCESSES, *(metric.key.removesuffix(":") for metric in spectator_metrics("")))
+    if name not in known and name.partition(":")[0] not in others:
         hint = nearest_hint(name, known, f" (choose from {', '.join(known)})")
         raise ConfigError(f"--sort: no column of numbers is named {shortened(name)!r}{hint}")
 
@@ -202,8 +211,11 @@ def check_sort(name: str) -> None:
 def choose_columns(names: Sequence[str] | None, rows: Sequence[dict[str, Any]]) -> list[Column]:
     """Return the columns of these names (`ConfigError` for others); by default, all that some row has a value for."""
     if names is None:
-        return [c for c in COLUMNS if not c.optional or any(r.get(c.keys[0]) is not None for r in rows)]
-    known = {c.name: c for c in (*COLUMNS, *process_columns(rows))}
+        shown = [c for c in COLUMNS if not c.optional or any(r.get(c.keys[0]) is not None for r in rows)]
+        at = [column.name for column in shown].index("fit_seconds")
+        of_spectators = [c for c in spectator_columns(rows) if any(r.get(c.keys[0]) is not None for r in rows)]
+        return [*shown[:at], *of_spectators, *shown[at:]]
+    known = {c.name: c for c in columns_of(rows)}
     for name in names:
         if name not in known:
             hint = nearest_hint(name, known, f" (choose from {', '.join(known)})")

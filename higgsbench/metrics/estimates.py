@@ -9,8 +9,8 @@ events is the sum of squared differences, which is what makes a comparison paire
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -229,6 +229,7 @@ class Scored:
     """Events with their log-odds and evaluation weights, (n,) each: the input of every metric.
 
     `selected` is the honest selection, the cut of each fold chosen on the other folds; None where no metric needs it.
+    `spectators` are values by the name of their column, NaN where missing.
     """
 
     y: Bools
@@ -236,6 +237,13 @@ class Scored:
     weight: Floats
     b_reg: float
     selected: Bools | None = None
+    spectators: Mapping[str, Floats] = field(default_factory=dict)
+
+
+def suffixed(key: str, suffix: str) -> str:
+    """Return the key of a number that belongs to another one, e.g. `auc_se`, or `efficiency_se:W` of `efficiency:W`."""
+    quantity, colon, of = key.partition(":")
+    return f"{quantity}_{suffix}{colon}{of}"
 
 
 @dataclass(frozen=True)
@@ -244,7 +252,7 @@ class Metric:
 
     Attributes:
         name: name in comparisons and tuning.
-        key: name in rows and leaderboards, where the standard error is `KEY_se`.
+        key: name in rows and leaderboards, where the standard error is `KEY_se` (`suffixed`).
         heading: heading in tables; leaderboards use `column_heading` where it is set.
         help: what it is, in one line.
         estimate: the value with its influence, from scored events and their evaluation weights.

@@ -145,3 +145,20 @@ def effective_sample_size(sample_weight: ArrayLike | None) -> float:
     w = checked_weights(sample_weight, 0 if sample_weight is None else np.size(sample_weight))
     squares = float(np.sum(w**2))
     return float(np.sum(w)) ** 2 / squares if squares > 0.0 else 0.0
+
+
+def equal_bins(values: Floats, weight: Floats, bins: int) -> NDArray[np.intp]:
+    """Return the bin of each event (n,), of at most `bins` that hold equal weights; `bins` itself where it is missing.
+
+    Equal values share a bin, and an event of negative weight counts as one of zero weight.
+    """
+    place = np.full(values.size, bins, dtype=np.intp)
+    present = ~np.isnan(values)
+    own = values[present]
+    order = np.argsort(own, kind="stable")
+    running = np.cumsum(np.maximum(weight[present][order], 0.0))
+    if own.size:
+        at = np.searchsorted(running, running[-1] * np.arange(1, bins) / bins, side="right")
+        edges = np.unique(own[order][np.minimum(at, own.size - 1)])
+        place[present] = np.searchsorted(edges, own, side="right")
+    return place

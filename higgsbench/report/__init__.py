@@ -21,7 +21,7 @@ from higgsbench.leaderboard.columns import choose_columns
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.pages import Cell, Definitions, Gallery, Heading, Listing, Section, Table, number, page, with_error
 from higgsbench.pages.drawing import BACKGROUND, INK, PAPER, SERIES, SIGNAL, SOFT, style
-from higgsbench.report.events import processes, selection, shifts
+from higgsbench.report.events import processes, selection, shifts, spectators
 from higgsbench.report.importance import importance
 from higgsbench.report.model import statistical_model
 from higgsbench.report.roc import roc
@@ -59,6 +59,7 @@ def render_report(context: Context) -> str:
             Section("calibration", "Calibration of the log-odds", calibration(context)),
             Section("processes", "Processes in the selection", processes(context)),
             Section("selection", "Where the selected events lie", selection(context)),
+            Section("spectators", "Spectators", spectators(context)),
             Section("shifts", "Systematic shifts", shifts(context)),
             Section("model", "Statistical model and intervals", statistical_model(context)),
             Section("importance", "Importance of features", importance(context)),

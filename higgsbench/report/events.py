@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from higgsbench.ensemble.cut import cross_validated_selection
 from higgsbench.errors import StoreError
 from higgsbench.files import printable
 from higgsbench.inference import change_of_ams, score_shifts
 from higgsbench.inference.statistics import estimate_cell, processes_table
+from higgsbench.metrics.estimates import suffixed
+from higgsbench.metrics.spectators import spectator_metrics
 from higgsbench.pages import Cell, Gallery, Table, number, percent
 from higgsbench.pages.drawing import PAPER, SERIES, SIGNAL, SOFT, WIDTH, name_quantity, new_figure
 from higgsbench.report.context import histogram
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
     from higgsbench.events import Events
     from higgsbench.inference import ShiftRow
+    from higgsbench.metrics import Metric
     from higgsbench.pages import Part
     from higgsbench.report.context import Context
     from higgsbench.runs.stored import StoredRun
@@ -45,6 +49,12 @@ _MEANING = (
     "Expected: the sum of the evaluation weights of a process; selected: the part in the cross-validated selection; "
     "effective events: (Σw)² / Σw² of the selected ones. The wAUC of a signal process is against all background, that "
     "of a background process against all signal. Errors come from the finite number of events, at fixed cuts."
+)
+
+_SPECTATORS = (
+    "A selection should leave the shape of a spectator as it is. dCor: weighted distance correlation of score and "
+    "spectator in signal (s) and background (b), 0 where they are independent. JSD: Jensen-Shannon divergence, in "
+    "bits, of the background's shape after and before the cut, as chosen on the other folds."
 )
 
 
@@ -187,6 +197,49 @@ def _selection_words(feature: Feature, signal: NDArray[np.bool_], weight: NDArra
     missing = float(weight[~present].sum() / max(weight.sum(), 1e-300))
     caption = f"Missing in {percent(missing)} of the selected expected events." if missing > 0.0 else ""
     return f"{feature.name} of selected events; {'; '.join(parts)}.", caption
+
+
+def spectators(context: Context) -> list[Part]:
+    """Show how scores depend on the spectators, and the shape of each in background before and after the cut."""
+    out: list[Part] = []
+    for name, values in context.run.spectators.items():
+        metrics = spectator_metrics(name)
+        rows = [[printable(r["name"]), *(_measured(r, metric) for metric in metrics)] for r in context.rows]
+        figure = _shape_figure(context, name, values)
+        first = ", ".join(f"{row[0]} {row[-1]}" for row in rows[:4])
+        alt = f"{name} of background before and after the cut of each row; {metrics[-1].heading}: {first}."
+        out.append(Gallery([context.pictures.add(f"spectator-{name}", figure, printable(alt))], "wide"))
+        out.append(Table(printable(name), ["row", *(metric.heading for metric in metrics)], rows, sortable=True))
+    return [_SPECTATORS + context.left_out, *out] if out else []
+
+
+def _measured(record: Mapping[str, Any], metric: Metric) -> str | Cell:
+    value, se = (float(record.get(key, np.nan)) for key in (metric.key, suffixed(metric.key, "se")))
+    return Cell(metric.shown(value, se), value)
+
+
+def _shape_figure(context: Context, name: str, values: NDArray[np.float64]) -> Figure:
+    """Draw the shape of a spectator (n,) in all background and in the background that each row selects."""
+    run, present = context.run, np.isfinite(values) & ~context.run.y
+    inside = values[present]
+    whole = bool((inside == np.round(inside)).all())
+    edges = edges_of(Feature(name, None, inside, whole), run.weight[present])
+    figure, ax = new_figure(WIDTH, 3.0)
+    shares = {"all background": np.ones(run.y.size)}
+    for record in context.drawn:
+        row = run.row(record["name"])
+        chosen = [cross_validated_selection(score, row.truth, r) for r, score in enumerate(row.scores)]
+        shares[row.name] = np.mean(chosen, axis=0)
+    for label, share in shares.items():
+        weight = (run.weight * share)[present]
+        content = np.histogram(inside, edges, weights=weight)[0] / max(float(weight.sum()), 1e-300)
+        look = {key: value for key, value in context.looks.get(label, {}).items() if key in ("color", "linestyle")}
+        filled = {"fill": True, "color": SOFT, "alpha": 0.3} if label == "all background" else look
+        ax.stairs(content, edges, label=printable(label), **filled)
+    ax.set(xlim=(float(edges[0]), float(edges[-1])), ylabel="share of the background")
+    name_quantity(ax, name, UNITS.get(name))
+    figure.legend(loc="outside upper right", ncols=3, fontsize=7)
+    return figure
 
 
 def shifts(context: Context) -> list[Part]:

@@ -48,7 +48,7 @@ ASSEMBLY_FORMAT = 6
 
 PREDICTOR_FORMAT = 1
 
-_SAME_SCORES = ("data", "store_models", "memory_limit", *StatisticalModel.model_fields)
+_SAME_SCORES = ("data", "store_models", "memory_limit", "spectators", *StatisticalModel.model_fields)
 """Keys of a configuration that do not change the scores and so do not name the folder."""
 
 
@@ -183,7 +183,9 @@ def assembly_digest(plan: Plan) -> str:
     rows = [[r.name, r.calibration, [u.key for u in plan.units_of(i)]] for i, r in enumerate(plan.rows)]
     after = [config.stack.model_dump(mode="json"), config.cut.model_dump(mode="json"), config.seed]
     model = config.model_dump(mode="json", include=set(StatisticalModel.model_fields), exclude_none=True)
-    return canonical_digest([ASSEMBLY_FORMAT, comparability(plan), rows, after, *([model] if model else [])])
+    spectators = [entry.model_dump(mode="json") for entry in config.spectators or []]
+    also = [part for part in (model, spectators) if part]
+    return canonical_digest([ASSEMBLY_FORMAT, comparability(plan), rows, after, *also])
 
 
 def current_rows(folder: Path, plan: Plan) -> list[dict[str, Any]] | None:
@@ -283,6 +285,9 @@ def _tables(dataset: Dataset, rows: Sequence[AssembledRow]) -> dict[str, pl.Data
     }
     if (known := dataset.processes) is not None:
         events["process"] = pl.Series(known.names, dtype=pl.String).gather(np.tile(known.index, repeats))
+    events |= {
+        f"spectator:{name}": np.tile(values.astype(np.float32), repeats) for name, values in dataset.spectators.items()
+    }
     replicas: dict[str, Any] = {}
     for row in rows:
         replicas |= row.metrics.replicas.columns(row.name)

@@ -178,7 +178,7 @@ def _evaluated(
     """Evaluate scores; the record keeps what `about` says about the row."""
     dataset, cut = plan.dataset, plan.config.cut
     y, weight, fold = dataset.y, dataset.weight, dataset.fold
-    truth = Truth(y, weight, fold, dataset.totals, cut.b_reg, cut.rule, dataset.processes)
+    truth = Truth(y, weight, fold, dataset.totals, cut.b_reg, cut.rule, dataset.processes, dataset.spectators)
     metrics = evaluate_row(oof, truth)
     record = {
         **about,

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from higgsbench.config.model import TrainingEvents
+from higgsbench.config.training import TrainingEvents
 from higgsbench.errors import ConfigError, shortened
 from higgsbench.runs.artifacts import folder_name
 from higgsbench.runs.cost import summed

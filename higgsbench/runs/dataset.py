@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -19,7 +19,7 @@ from higgsbench.errors import ConfigError, DataError, StoreError
 from higgsbench.events import open_events
 from higgsbench.events.table import Events
 from higgsbench.expressions import parse_expression
-from higgsbench.features import feature_matrix
+from higgsbench.features import feature_matrix, resolve_features
 from higgsbench.files import canonical_digest, temporary_prefix
 from higgsbench.metrics import processes_of
 from higgsbench.metrics.weights import evaluation_weights
@@ -27,7 +27,7 @@ from higgsbench.runs.environment import available_memory
 from higgsbench.validation import fold_assignments, folds_by_value, group_index
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -58,6 +58,7 @@ class Dataset:
         fold_values: value of `folds.by` in each fold, empty without such a rule.
         processes: physics process of each training event, or None where it is not known.
         merged: why jet groups were merged, one line for each; empty if none were.
+        spectators: (n,) values of the spectators of the training events, NaN where missing, by name.
     """
 
     train: Events
@@ -72,6 +73,7 @@ class Dataset:
     fold_values: tuple[int, ...] = ()
     processes: Processes | None = None
     merged: tuple[str, ...] = ()
+    spectators: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def folds(self) -> int:
@@ -139,10 +141,24 @@ def load_dataset(config: RunConfig) -> Dataset:
         split = [fold_assignments(y, group, config.folds, 1, seed, train.event_id) for seed, _ in config.seeds]
         fold, fold_values = np.concatenate(split), ()
     digest = _fold_digest(train, fold)
-    processes = processes_of(train.process, y, weight)
-    dataset = Dataset(train, test, y, weight, totals, group, groups, fold, digest, fold_values, processes)
+    found: dict[str, Any] = {
+        "processes": processes_of(train.process, y, weight),
+        "spectators": _spectators(config, train),
+    }
+    dataset = Dataset(train, test, y, weight, totals, group, groups, fold, digest, fold_values, **found)
     by_group = any((entry.jet_split or config.jet_split) != "none" for entry in config.models)
     return with_trainable_groups(dataset) if by_group else dataset
+
+
+def _spectators(config: RunConfig, train: Events) -> dict[str, NDArray[np.float64]]:
+    if not config.spectators:
+        return {}
+    try:
+        features = resolve_features(train.schema, columns=[entry.choice for entry in config.spectators])
+    except ConfigError as error:
+        raise ConfigError(f"spectators: {error}") from error
+    values = np.concatenate([feature_matrix(part, features).data for part in train.batches()])
+    return dict(zip(features.columns, values.T.astype(np.float64), strict=True))
 
 
 def _fold_digest(train: Events, fold: NDArray[np.int64]) -> str:

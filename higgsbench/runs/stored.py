@@ -29,7 +29,7 @@ STACK, CONFIG, ENVIRONMENT, PREDICTOR = "stack.json", "config.yaml", "environmen
 
 T = TypeVar("T")
 
-_PREFIX, _PROCESS = "score:", "process"
+_PREFIX, _PROCESS, _SPECTATOR = "score:", "process", "spectator:"
 _AGAIN = "run the configuration again to rewrite it"
 _TEXTS = ("name", "label", "variant", "status", "digest")
 _NUMBERS = ("ams_cv", "ams_cv_se", "auc", "auc_se", "log_loss", "fraction", "s", "b")
@@ -107,7 +107,7 @@ class StoredRow:
         from higgsbench.ensemble.cut import Truth
 
         run = self.run
-        return Truth(run.y, run.weight, run.fold, run.totals, run.b_reg, self.cut.rule, run.processes)
+        return Truth(run.y, run.weight, run.fold, run.totals, run.b_reg, self.cut.rule, run.processes, run.spectators)
 
     @property
     def processes(self) -> dict[str, ProcessMetrics]:
@@ -212,11 +212,7 @@ class StoredRun:
         return self.scored_rows([name])[0]
 
     def scored_rows(self, models: Sequence[str] = ()) -> list[StoredRow]:
-        """Return the rows that have numbers: all of them, or those of the given names or labels, each once.
-
-        Raises:
-            ConfigError: for a model that is not there, or that failed.
-        """
+        """Return rows with numbers: all, or those of some names or labels, each once; a `ConfigError` for others."""
         if not models:
             return [row for row in self.rows if row.ok]
         found: dict[str, StoredRow] = {}
@@ -236,6 +232,7 @@ class StoredRun:
         frame, path = self.read(name, pl.read_parquet), self.folder / name
         others: dict[str, Any] = {column: pl.Float64 for column in frame.columns if column.startswith(_PREFIX)}
         others |= {_PROCESS: pl.String} if _PROCESS in frame.columns else {}
+        others |= {column: pl.Float32 for column in frame.columns if column.startswith(_SPECTATOR)}  # NaN where missing
         for column, kind in {**kinds, **others}.items():
             if column not in frame.columns or frame[column].dtype != kind or frame[column].null_count():
                 raise StoreError(f"{path}: no complete column {column!r} of type {kind}; {_AGAIN}")
@@ -285,6 +282,12 @@ class StoredRun:
         """Physics process of each cross-validated event, or None if it is not known."""
         names = self._scores[_PROCESS].head(self.y.size) if _PROCESS in self._scores.columns else None
         return processes_of(names, self.y, self.weight)
+
+    @cached_property
+    def spectators(self) -> dict[str, NDArray[np.float64]]:
+        """Values (n,) of the spectators of the cross-validated events, NaN where missing, by name."""
+        columns = [column for column in self._scores.columns if column.startswith(_SPECTATOR)]
+        return {c.removeprefix(_SPECTATOR): self._events(c)[0].astype(np.float64) for c in columns}
 
     def _events(self, column: str) -> NDArray[Any]:
         return self._scores[column].to_numpy().reshape(self.repeats, -1)
@@ -337,11 +340,7 @@ class StoredRun:
         return self.read(ENVIRONMENT, lambda content: dict(parse_json(content)))
 
     def read(self, name: str, parse: Callable[[bytes], T]) -> T:
-        """Read a file of the run whose bytes have the checksum in rows.json, and return what `parse` makes of them.
-
-        Raises:
-            StoreError: if the file is missing or damaged.
-        """
+        """Return what `parse` makes of a file whose bytes have the checksum in rows.json; otherwise a `StoreError`."""
         path = self.folder / name
         if not path.is_file():
             raise StoreError(f"{path}: missing; {_AGAIN}")
