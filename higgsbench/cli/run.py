@@ -169,6 +169,8 @@ def learning_curve(
         names = ("sizes", "repeats", "data", "test", "only", "settings", "preset", "output", "jobs")
         _show_forecast(running.plan_learning_curve(config, **{n: options[n] for n in names}), options["jobs"], out)
         return
+    if figures is not None:
+        draw.check_libraries()
     pictures = draw.Pictures(figures, opt.split_names(formats, "--figure-format") or (), dpi, label)
     with _progress(out, quiet, output) as progress:
         curve = running.learning_curve(config, listener=progress, **options)
@@ -199,11 +201,14 @@ def learning_curve(
               help="json carries full precision.")  # fmt: skip
 @click.option("--splits", type=opt.PATH, metavar="FILE",
               help="Also write the metrics of each data set, row and seed (.csv, .json or .parquet).")  # fmt: skip
+@click.option("--bencheval", type=opt.PATH, metavar="FILE",
+              help="Also write these as errors, in the format of the package bencheval.")  # fmt: skip
 @opt.figure_options("--figure-format")
 @click.option("--quiet", "-q", is_flag=True, help="Print the tables only.")
 def suite(
     settings: tuple[str, ...], memory_limit: str | None, dry: bool, form: str, splits: Path | None,
-    figures: Path | None, formats: str, dpi: int, style: str, label: str, quiet: bool, output: Path, **options: Any,
+    bencheval: Path | None, figures: Path | None, formats: str, dpi: int, style: str, label: str, quiet: bool,
+    output: Path, **options: Any,
 ) -> None:  # fmt: skip
     """Run the models of CONFIG on several data sets and rank them over all; without CONFIG, on six simulated ones.
 
@@ -211,7 +216,7 @@ def suite(
     again.
     """
     from higgsbench.api import suites
-    from higgsbench.compare.suite import check_splits, suite_pictures, write_splits
+    from higgsbench.compare.suite import check_target, write_splits
     from higgsbench.pages import drawing as draw
 
     settings += () if memory_limit is None else (f"memory_limit={memory_limit}",)
@@ -221,23 +226,27 @@ def suite(
         names = ("config", "only", "settings", "preset", "output", "jobs")
         _show_forecast(suites.plan_suite(**{name: options[name] for name in names}), options["jobs"], out)
         return
-    if splits is not None:
-        check_splits(splits)
+    for option, file in (("--splits", splits), ("--bencheval", bencheval)):
+        if file is not None:
+            check_target(option, file)
+    drawn = figures is not None or form == "html"
+    if drawn:
+        draw.check_libraries()
     pictures = draw.Pictures(figures, opt.split_names(formats, "--figure-format") or (), dpi, label)
     with _progress(out, quiet, output) as progress:
         found = suites.suite(listener=progress, **options)
     if splits is not None:
-        write_splits(found, splits)
-    if figures is not None:
-        with draw.style(style):
-            suite_pictures(found, pictures)
+        write_splits(found.to_polars(), splits)
+    if bencheval is not None:
+        write_splits(found.to_bencheval(), bencheval)
+    page = found.as_page(pictures, style) if drawn else ""
     if form == "table":
         opt.show(found, out)
     elif form == "json":
         opt.echo_json(found.as_json())
     else:
-        click.echo(found.as_page(), nl=False)
-    for file in filter(None, (splits, figures)):
+        click.echo(page, nl=False)
+    for file in filter(None, (splits, bencheval, figures)):
         click.echo(f"Wrote {file}", err=True)
     _report_failures(found.failures)
 

@@ -258,6 +258,7 @@ class Metric:
         estimate: the value with its influence, from scored events and their evaluation weights.
         digits: decimals shown, after multiplication by `scale`.
         lower_is_better: whether a lower value is better.
+        largest: the largest possible value.
         headline: whether rows carry it and it can be tuned for; others appear in comparisons only.
         priority: a narrow terminal drops the columns with the highest numbers first and keeps those with 0; the
             column of differences to the first row has `difference_priority`.
@@ -275,6 +276,7 @@ class Metric:
     digits: int = 3
     scale: float = 1.0
     lower_is_better: bool = False
+    largest: float = math.inf
     headline: bool = True
     priority: int = 3
     difference_priority: int = 5
@@ -324,7 +326,8 @@ _RECORDS = (
     *(_ams_at_share(percent) for percent in (5, 10, 15, 20)),
     Metric(
         "auc", "auc", "wAUC", "Weighted area under the ROC curve, ties counted half.",
-        lambda events: roc_auc(events.y, events.score, events.weight), digits=4, priority=1, of_bins=binned_auc,
+        lambda events: roc_auc(events.y, events.score, events.weight), digits=4, largest=1.0, priority=1,
+        of_bins=binned_auc,
     ),
     Metric(
         "log_loss", "log_loss", "log-loss x10³", "Weighted logistic loss of the log-odds, nats per unit of weight.",

@@ -171,8 +171,8 @@ def _not_about_the_cache(record: logging.LogRecord) -> bool:
     )
 
 
-def _check_libraries() -> None:
-    """Check that the drawing libraries are installed."""
+def check_libraries() -> None:
+    """Check early that the drawing libraries are installed; a `MissingExtraError` if not."""
     # Without a home folder Matplotlib warns that its cache is temporary, which the user cannot change here.
     logging.getLogger("matplotlib").addFilter(_not_about_the_cache)
     try:
@@ -190,7 +190,7 @@ def style(name: str = "atlas") -> Iterator[None]:
     """
     if name not in STYLES:
         raise ConfigError(f"--style {shortened(name)}: choose from {', '.join(STYLES)}")
-    _check_libraries()
+    check_libraries()
     import matplotlib.style
     import mplhep
 
@@ -384,7 +384,7 @@ def check_page(target: Path) -> None:
     A `MissingExtraError` if the drawing libraries are not installed; a `DataError` if the target is a folder, or its
     folder does not exist.
     """
-    _check_libraries()
+    check_libraries()
     if target.is_dir():
         raise DataError(f"{target}: is a folder; give the name of a file in it")
     check_folder_of(target, DataError)

@@ -12,7 +12,7 @@ from higgsbench.challenge import simulation_note
 from higgsbench.compare import load_contenders
 from higgsbench.compare.curve import curve_pictures, read_curve
 from higgsbench.compare.measure import measure
-from higgsbench.compare.ranks import ALPHA, rank_figure, rank_pictures
+from higgsbench.compare.ranks import ALPHA, cost_figure, rank_figure, rank_pictures
 from higgsbench.ensemble.blend import score_correlation
 from higgsbench.errors import StoreError
 from higgsbench.files import printable
@@ -277,19 +277,10 @@ def costs(context: Context) -> list[Part]:
             f"{r['name']} {number(r['fit_seconds'], 3)} s, {number(r.get(metric.key), 4)}" for r in ends
         )
         alt = f"{name} against the time of all fits; fastest and slowest: {words}."
-        pictures.append(context.pictures.add(f"cost-{metric.name}", _cost_figure(metric, rows, context.looks), alt))
+        points = {
+            r["name"]: (r["fit_seconds"], *(r.get(k, np.nan) for k in (metric.key, f"{metric.key}_se"))) for r in rows
+        }
+        figure = cost_figure(points, _AXES.get(metric.name, metric.heading), context.looks)
+        pictures.append(context.pictures.add(f"cost-{metric.name}", figure, alt))
     intro = "Bars: one standard error; hollow: a variant of the model. A busy machine takes longer."
     return [intro, Gallery(pictures, "wide")]
-
-
-def _cost_figure(metric: Metric, rows: Sequence[dict[str, Any]], looks: dict[str, dict[str, Any]]) -> Figure:
-    figure, ax = draw.new_figure(draw.WIDTH, 3.4 + 0.07 * len(rows))
-    for record in rows:
-        ax.errorbar([record["fit_seconds"]], [record.get(metric.key, np.nan)],
-                    yerr=[record.get(f"{metric.key}_se", np.nan)], markersize=5, elinewidth=0.8,
-                    label=printable(record["name"]), **looks[record["name"]] | {"linestyle": ""})  # fmt: skip
-    times = [record["fit_seconds"] for record in rows]
-    draw.log_axis(ax, "x", narrow=max(times) < 100.0 * min(times))
-    ax.set(xlabel="time of all fits [s]", ylabel=_AXES.get(metric.name, metric.heading))
-    figure.legend(loc="outside upper right", ncols=3, fontsize=7)
-    return figure

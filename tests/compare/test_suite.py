@@ -11,19 +11,8 @@ import polars as pl
 import pytest
 from scipy.stats import friedmanchisquare, wilcoxon
 
-from higgsbench.compare.suite import (
-    SuiteResult,
-    check_splits,
-    elo,
-    elo_interval,
-    gains,
-    pareto_front,
-    rank_rows,
-    suite_pictures,
-    summarise,
-    wins,
-    write_splits,
-)
+from higgsbench.compare.ranks import elo, elo_interval, gains, pareto_front, rank_rows, wins
+from higgsbench.compare.suite import SuiteResult, check_target, summarise, write_splits
 from higgsbench.errors import ConfigError
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.runs import Failure, RunResult
@@ -98,7 +87,7 @@ def test_seeds_do_not_count_as_data_sets() -> None:
 
 def test_gains_are_shares_of_the_distance_to_the_best() -> None:
     means = np.array([[1.0, 3.0], [1.5, 2.0], [3.0, 3.0], [-9.0, 3.0]])
-    assert gains(means).tolist() == [0.0, (0.25 - 1.0) / 2, (1.0 + 0.0) / 2, -0.5]
+    assert gains(means).tolist() == [[0.0, 0.0], [0.25, -1.0], [1.0, 0.0], [-1.0, 0.0]]
 
 
 def test_the_front_has_no_better_and_cheaper_row() -> None:
@@ -107,15 +96,16 @@ def test_the_front_has_no_better_and_cheaper_row() -> None:
     ]  # fmt: skip
 
 
+def record(name: str, ams: list[float], status: str = "ok") -> dict[str, Any]:
+    """A row with two seeds."""
+    means = {"ams_cv": float(np.mean(ams)), "auc": 0.9, "log_loss": 0.01}
+    errors = {f"{key}_se": 0.1 for key in means}
+    each = {"ams_cv_repeats": ams, "auc_repeats": [0.9, 0.9], "log_loss_repeats": [0.01, 0.01]}
+    return {"name": name, "status": status, "seed": [4, 7], "fit_seconds": 6.0, **means, **errors, **each}
+
+
 def made_up(folder: Path) -> SuiteResult:
     """Two models on three data sets with two seeds, and a model that one data set lacks."""
-
-    def record(name: str, ams: list[float], status: str = "ok") -> dict[str, Any]:
-        means = {"ams_cv": float(np.mean(ams)), "auc": 0.9, "log_loss": 0.01}
-        errors = {f"{key}_se": 0.1 for key in means}
-        each = {"ams_cv_repeats": ams, "auc_repeats": [0.9, 0.9], "log_loss_repeats": [0.01, 0.01]}
-        return {"name": name, "status": status, "seed": [4, 7], "fit_seconds": 6.0, **means, **errors, **each}
-
     runs = {}
     for at, name in enumerate(("a", "b", "c")):
         rows = [record("slow", [2.0 + at, 2.5]), record("[fast]", [1.0, 3.0 + at])]
@@ -141,26 +131,57 @@ def test_a_result_is_shown_and_written(tmp_path: Path) -> None:
     assert all(sum(part.widths()) < 80 for shown in (ams, auc, each) for part in shown.stacked(80))
     assert each.rows[2] == ["odd", "1.000 ± 0.100", "failed", "1.000 ± 0.100"]
     assert "[fast]" in found._repr_html_()
-    assert "What can be concluded" in found.as_page()
     assert json.loads(json.dumps(found.as_json()["rankings"]["ams"]["rows"]))[0]["row"] == "slow"
     for suffix, read in ((".csv", pl.read_csv), (".json", pl.read_json), (".parquet", pl.read_parquet)):
-        check_splits(tmp_path / f"s{suffix}")
-        write_splits(found, tmp_path / f"s{suffix}")
+        check_target("--splits", tmp_path / f"s{suffix}")
+        write_splits(table, tmp_path / f"s{suffix}")
         assert read(tmp_path / f"s{suffix}").equals(table)
     with pytest.raises(ConfigError, match=r"--splits s.xlsx: the name must end in .csv, .json, .parquet"):
-        check_splits(Path("s.xlsx"))
+        check_target("--splits", Path("s.xlsx"))
     with pytest.raises(ConfigError, match="absent"):
-        check_splits(tmp_path / "absent" / "s.csv")
+        check_target("--splits", tmp_path / "absent" / "s.csv")
 
 
-def test_the_figure_is_a_critical_difference_diagram(tmp_path: Path) -> None:
+def test_the_page_has_ranks_costs_and_gains_on_each_data_set(tmp_path: Path) -> None:
     pytest.importorskip("mplhep", reason="the extra report is not installed")
     from higgsbench.pages import drawing
 
-    with drawing.style("plain"):
-        pictures = suite_pictures(made_up(tmp_path), drawing.Pictures(tmp_path, ["png"]))
-    assert len(pictures) == 3
+    found = made_up(tmp_path)
+    page = found.as_page(drawing.Pictures(tmp_path, ["png"]), "plain")
+    assert page.count("<img") == 6
+    assert page.count(": gain</span>") == 3
+    assert "What can be concluded" in page
+    assert found.rankings[0].shares.tolist() == [[0.0] * 3, [-1.0] * 3]
+    assert found.as_json()["rankings"]["ams"]["gains"][1] == {"a": -1.0, "b": -1.0, "c": -1.0}
     assert (tmp_path / "suite-ranks-ams.png").exists()
+    numbers = pl.read_csv(tmp_path / "suite-cost-ams.csv")
+    assert "Pareto front" in numbers["series"]
+
+
+def test_the_errors_for_bencheval_are_positive_and_lower_is_better(tmp_path: Path) -> None:
+    table = made_up(tmp_path).to_bencheval()
+    assert table.columns == ["task", "method", "seed", "metric", "metric_error", "time_train_s"]
+    assert table.height == 3 * 3 * 2 * 2  # metrics, data sets, seeds, and the rows that all data sets have
+    found = dict(table.filter(task="c", method="slow", seed=4).select("metric", "metric_error").iter_rows())
+    assert found == pytest.approx({"ams": 1 / 4.0, "auc": 0.1, "log_loss": 0.01})
+
+
+def test_the_elo_of_bencheval_lies_in_our_interval(tmp_path: Path) -> None:
+    evaluator = pytest.importorskip("bencheval.evaluator", reason="the extra bencheval is not installed")
+    import pandas as pd
+
+    ams = np.random.default_rng(3).normal(3.0, 1.0, size=(8, 4, 2)) + np.array([[0.6], [0.3], [0.0], [-0.3]])
+    rows = [[record(name, own.tolist()) for name, own in zip(NAMES, each, strict=True)] for each in ams]
+    found = summarise({f"d{at}": RunResult(tmp_path, each, 0, 0, []) for at, each in enumerate(rows)})
+    table = found.to_bencheval()
+    peer = evaluator.BenchmarkEvaluator(seed_column="seed", columns_to_agg_extra=["time_train_s"])
+    for ranking in found.rankings[:2]:  # the wAUC is the same for all
+        data = pd.DataFrame(table.filter(metric=ranking.metric.name).to_dict(as_series=False))
+        theirs = peer.leaderboard(data)
+        for own in ranking.standings:
+            assert own.elo_low - 0.05 <= theirs["elo"][own.row] <= own.elo_high + 0.05  # rounded there
+            assert theirs["winrate"][own.row] == pytest.approx(own.wins)
+            assert theirs["elo"][own.row] == pytest.approx(own.elo, abs=20.0)
 
 
 def test_one_row_has_no_ranks(tmp_path: Path) -> None:
