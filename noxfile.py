@@ -64,9 +64,9 @@ def golden(session: nox.Session) -> None:
 
 @nox.session(name="tests-torch")
 def tests_torch(session: nox.Session) -> None:
-    """Run the model tests with torch, which is too large to install in every session."""
+    """Run the model tests with torch and what needs it, which is too large to install in every session."""
     session.install(TORCH)
-    session.install(*group("test"), ".[torch]")
+    session.install(*group("test"), ".[tabicl,tabpfn,torch]")
     session.run("pytest", "-n", workers(), "tests/models", *session.posargs)
 
 

@@ -95,10 +95,10 @@ class PackedMLPClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type:
     def check(self) -> PackedMLPClassifier:
         """Return the estimator itself, or raise a `ValueError` that names an impossible parameter."""
         for name in ("members", "epochs", "batch_size", "num_threads"):
-            if not _whole(getattr(self, name)):
+            if not is_count(getattr(self, name)):
                 raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
         sizes: Any = self.hidden_layer_sizes
-        if isinstance(sizes, str) or not hasattr(sizes, "__len__") or not all(_whole(size) for size in sizes):
+        if isinstance(sizes, str) or not hasattr(sizes, "__len__") or not all(is_count(size) for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be a list of positive whole numbers, got {sizes!r}")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout!r}")
@@ -188,8 +188,9 @@ class PackedMLPClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type:
         return model
 
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
+def is_count(value: Any, least: int = 1) -> bool:
+    """Whether a parameter is a whole number that is large enough."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= least)
 
 
 def _train(model: PackedMLPClassifier, seed: int, before: Layers | None, *arrays: NDArray[np.float32]) -> Layers:

@@ -211,6 +211,8 @@ class ModelSpec:
             (n, p + 1) with the remainder last; None where the library cannot.
         pretraining: parameters on simulated events (the key `pretrain` of a configuration), and those with which `fit`
             continues on the run's events, in place of the preset's; None if it cannot continue.
+        files: for parameters, returns the digest of the files that they name, part of a unit's identity; a
+            `ModelError`, before a run trains, says how to get a missing one.
         code: identity of code beyond the builder's own that determines the scores; part of a stored unit's identity.
 
     Example:
@@ -249,6 +251,7 @@ class ModelSpec:
     contributions: Callable[[Any, NDArray[Any]], NDArray[Any]] | None = None
     with_categories: Callable[[Any, int], Any] | None = None
     code: str = ""
+    files: Callable[[Mapping[str, Any]], str] | None = None
     pretraining: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:

@@ -60,6 +60,7 @@ class Row:
             for something else; otherwise empty.
         training_events: number of events that each fit is limited to, and number of the draw; None for all events.
         simulation: how it uses simulated events, or None.
+        files: digest of the files that its parameters name; empty if they name none.
     """
 
     label: str
@@ -75,6 +76,7 @@ class Row:
     device_note: str = ""
     training_events: tuple[int, int] | None = None
     simulation: Simulation | None = None
+    files: str = ""
 
     @property
     def name(self) -> str:
@@ -164,6 +166,8 @@ def configured_rows(loaded: LoadedConfig, schema: TableSchema, dataset: Dataset 
                 found = [row for row in found if row.variant == "global"]
             if not found:
                 raise ConfigError(f"jet_split: 'groups' needs a group column, which the layout {schema.name} lacks")
+            if dataset is not None and (files := found[0].spec.files) is not None:
+                found = [replace(row, files=files(row.params)) for row in found]
             if dataset is not None and entry.training_events is not None:
                 check_training_events(entry.training_events.number, dataset, any(r.variant == "jets" for r in found))
             rows += found
@@ -269,6 +273,8 @@ def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> l
     identity = {name: value for name, value in shared.items() if name not in ("row", "spec", "categories")}
     if row.training_events is not None:
         shared["training_events"] = identity["training_events"] = row.training_events
+    if row.files:
+        identity["files"] = row.files
     identity |= {
         "format": UNIT_FORMAT,
         "data": dataset.train.digest,
