@@ -27,13 +27,13 @@ from higgsbench.events.shifts import Shifts, apply_shifts
 from higgsbench.inference import ShiftedScores, score_parts, score_shifts
 from higgsbench.inference.events import parse_systematics, reload_events
 from higgsbench.metrics import evaluation_weights, roc_auc
-from higgsbench.metrics.estimates import Estimate, ams_estimate, ks_distance
+from higgsbench.metrics.estimates import ams_estimate, ks_distance
 from higgsbench.runs import find_run
 from higgsbench.runs.predictor import FittedRun
 from higgsbench.schema import FAIR_UNIVERSE_2023
 
 FILE = ROOT / "../shared/data/fair-universe-2023-sample.csv.gz"
-TRAINED, BASE = 1.01, 1.02  # scales of the file that the models see and of the file that is shifted
+TRAINED, BASE = 1.01, 1.02  # scales of the file of the models and of the file that is shifted
 LEAST = 24.5  # GeV: above the threshold of the files (23 GeV) after an upward shift by 6%
 MODELS = ["xgboost", "lightgbm", "catboost", "random_forest", "mlp", "logistic"]
 
@@ -89,10 +89,9 @@ def scales(files: dict[float, pl.DataFrame]) -> list[str]:
     lines = ["| file | stated | signal | background |", "|---|---:|---:|---:|"]
     for tes, events in files.items():
         rest = [t for t in files if t != tes]
-        tests = {f"{tes:.2f}": (events, tes / float(np.mean(rest)) - 1.0)}
-        if tes == BASE:
-            tests[f"{tes:.2f}, shifted"] = moved(events, -0.1), -0.1
-        for name, (frame, stated) in tests.items():
+        tests = [(f"{tes:.2f}", events, tes / float(np.mean(rest)) - 1.0)]
+        tests += [(f"{tes:.2f}, shifted", moved(events, -0.1), -0.1)] if tes == BASE else []
+        for name, frame, stated in tests:
             cells = [scale(frame, pl.concat(files[t] for t in rest), label) for label in "sb"]
             lines.append(f"| {name} | {100 * stated:+.1f}% | {' | '.join(cells)} |")
     return lines
@@ -103,34 +102,27 @@ def rows(paths: dict[float, Path], files: dict[float, Events], output: Path) -> 
     config = {"data": {"path": str(paths[TRAINED])}, "models": MODELS, "preset": "quick", "folds": 3}
     run = find_run(higgsbench.run(config, output=output).folder)
     models, names = FittedRun(run), [row.name for row in run.rows if row.ok]
-    parts = [(events.frame, events.event_id) for events in files.values()]
-    scored = score_parts(run, models, names, parts, held_out=True)[0]
+    scored = score_parts(run, models, names, [(f.frame, f.event_id) for f in files.values()], held_out=True)[0]
     lines = ["| row | file | ΔAMS seen | predicted | pull | ΔwAUC seen | predicted | pull |"]
-    lines.append("|---|---:|---:|---:|---:|---:|---:|---:|")
-    for at, (tes, events) in enumerate(files.items()):
-        if tes in (TRAINED, BASE):
-            continue
+    lines.append("|---" + "|---:" * 7 + "|")
+    for at, (tes, events) in ((at, item) for at, item in enumerate(files.items()) if item[0] not in (TRAINED, BASE)):
         shift = parse_systematics([f"tes={tes / BASE - 1.0}"])
         found = score_shifts(run, reload_events(run), shift, models, names, file=paths[BASE]).rows
         weight = evaluation_weights(events.y, events.weight, *run.totals)
         for name in names:
             nominal, shifted = found[name].nominal, found[name].sides["tes"][0]
             real = ShiftedScores(name, events.y, scored[name][at], weight)
-            cells = changes(*(measured(x, run.row(name).cut.threshold) for x in (nominal, shifted, real)))
+            cells = changes(run.row(name).cut.threshold, nominal, shifted, real)
             lines.append(f"| {name} | {tes:.2f} | {' | '.join(cells)} |")
     return lines
 
 
-def measured(events: ShiftedScores, cut: float) -> tuple[Estimate, Estimate]:
-    """Return the AMS at a cut and the weighted AUC."""
-    selected = ams_estimate(events.y, events.score >= cut, events.weight)[0]
-    return selected, roc_auc(events.y, events.score, events.weight)
-
-
-def changes(*found: tuple[Estimate, Estimate]) -> list[str]:
-    """Return cells with the change seen, that predicted, and their difference in standard errors, for each metric."""
+def changes(cut: float, *events: ShiftedScores) -> list[str]:
+    """Return cells with the change seen, that predicted, and their difference in standard errors: AMS, then wAUC."""
+    top = [ams_estimate(e.y, e.score >= cut, e.weight)[0] for e in events]
+    area = [roc_auc(e.y, e.score, e.weight) for e in events]
     cells = []
-    for (nominal, shifted, real), digits in zip(zip(*found, strict=True), (2, 4), strict=True):
+    for (nominal, shifted, real), digits in ((top, 2), (area, 4)):
         error = float(np.linalg.norm(shifted.influence - nominal.influence))  # the same events
         pull = (real.value - shifted.value) / math.hypot(real.se, shifted.se)
         cells.append(f"{real.value - nominal.value:+.{digits}f} ± {math.hypot(real.se, nominal.se):.{digits}f}")
@@ -147,14 +139,10 @@ def main() -> None:
             table.filter(pl.col("tes") == tes).write_csv(path)
         files = {tes: load_events(path, cache=False) for tes, path in paths.items()}
         frames = {tes: events.frame for tes, events in files.items()}
-        parts = distributions(frames), scales(frames), rows(paths, files, Path(folder) / "run")
-    titles = "Distributions", "Scale of each file", "Rows of a run"
-    sections = [line for title, part in zip(titles, parts, strict=True) for line in (f"## {title}", "", *part, "")]
-    publish(
-        "shifts",
-        "Shifts of the tau energy scale, and files made at other scales",
-        [*(__doc__ or "").splitlines()[2:], "", *sections[:-1]],
-    )
+        lines = [*(__doc__ or "").splitlines()[2:], "", "## Distributions", "", *distributions(frames), ""]
+        lines += ["## Scale of each file", "", *scales(frames), "", "## Rows of a run", ""]
+        lines += rows(paths, files, Path(folder) / "run")
+    publish("shifts", "Shifts of the tau energy scale, and files made at other scales", lines)
 
 
 if __name__ == "__main__":
