@@ -37,7 +37,7 @@ SPECS = [spec for spec in registered_models() if spec.reproducible]
 """The searches of other AutoML tools, which stop by the clock, keep their scores only."""
 
 CODECS = storage_codecs(get_model("logistic"))
-STOPPED = {"early_stopping_rounds": 2, "learning_rate": 0.9}
+Change = Callable[[dict[str, bytes]], None]
 
 SMALL: dict[str, dict[str, Any]] = {
     "logistic": {"max_iter": 30},
@@ -67,20 +67,18 @@ def fitted(spec: ModelSpec, *, split: bool, bag: int = 1) -> Any:
         spec.check_available()
     except MissingExtraError as error:
         pytest.skip(str(error))
-    stopped = STOPPED if bag > 1 and spec.contributions else {}
+    stopped = {"early_stopping_rounds": 2, "learning_rate": 0.9} if bag > 1 and spec.contributions else {}
     params = {**spec.preset("quick").params, **SMALL.get(spec.name, {}), "bag": bag, **stopped}
     inner = build_estimator(spec, params, BuildContext(3, 1, ("a", "b", "c")))
     reader = log_odds_reader(spec, params)
     groups: dict[str, Any] = {"group_feature": -1, "groups": ((0,), (1, 2)), "keep_group_feature": False}
-    model = (
-        JetSplitClassifier(inner, log_odds=reader, **groups) if split else PhysicalClassifier(inner, log_odds=reader)
-    )
-    return model.fit(*TRAIN)
+    kind, more = (JetSplitClassifier, groups) if split else (PhysicalClassifier, {})
+    return kind(inner, log_odds=reader, **more).fit(*TRAIN)
 
 
-def only_skops(spec: ModelSpec) -> list[Codec]:
+def only_skops(spec: ModelSpec) -> tuple[Codec, ...]:
     """Formats of versions that stored all estimators of scikit-learn with skops."""
-    return [codec for codec in unit_codecs(spec) if codec.kind != "plain"]
+    return tuple(codec for codec in unit_codecs(spec) if codec.kind != "plain")
 
 
 @pytest.mark.parametrize("split", [False, True], ids=["global", "jets"])
@@ -179,25 +177,18 @@ def test_a_model_that_states_itself(tmp_path: Path) -> None:
         write_model(Stated(np.array([{}], dtype=object), "x"), tmp_path / "n.zip", [codec])
 
 
-Change = Callable[[dict[str, bytes]], None]
-
-
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Contents of a stored model of each library."""
-    found = {}
-    for spec in SPECS:
-        if spec.extra is not None:
-            continue
-        file = tmp_path_factory.mktemp("stored") / "m.zip"
-        write_model(fitted(spec, split=False), file, unit_codecs(spec))
-        found[spec.name] = file.read_bytes()
+    file, found = tmp_path_factory.mktemp("stored") / "m.zip", {}
+    made = {spec.name: (fitted(spec, split=False), unit_codecs(spec)) for spec in SPECS if spec.extra is None}
     for name in ("logistic", "random_forest"):
-        write_model(fitted(get_model(name), split=False), file, only_skops(get_model(name)))
-        found[f"{name} in skops"] = file.read_bytes()
-    svm = ModelSpec("machine", SVC())
-    write_model(PhysicalClassifier(SVC()).fit(np.nan_to_num(TRAIN[0]), TRAIN[1]), file, unit_codecs(svm))
-    found["machine"] = file.read_bytes()
+        made[f"{name} in skops"] = made[name][0], only_skops(get_model(name))
+    svm = PhysicalClassifier(SVC()).fit(np.nan_to_num(TRAIN[0]), TRAIN[1])
+    made["machine"] = svm, unit_codecs(ModelSpec("machine", SVC()))
+    for name, (model, codecs) in made.items():
+        write_model(model, file, codecs)
+        found[name] = file.read_bytes()
     return found
 
 
@@ -243,6 +234,19 @@ def skops(**root: str) -> Change:
     return inside(apply)
 
 
+def resaved(content: bytes, change: Callable[[NDArray[Any]], NDArray[Any] | None]) -> bytes:
+    """Change the array of a file in place, or replace it."""
+    array, stream = np.load(io.BytesIO(content)), io.BytesIO()
+    new = change(array)
+    np.save(stream, array if new is None else new)
+    return stream.getvalue()
+
+
+def put(field: str) -> Callable[[NDArray[Any]], None]:
+    """Let a node lead outside."""
+    return lambda nodes: nodes[field].__setitem__(0, 30_000)
+
+
 def forest(field: str) -> Change:
     """Let the second tree of a forest in skops lead outside."""
 
@@ -257,11 +261,7 @@ def forest(field: str) -> Change:
             for estimator in (content, *(t["content"]["content"] for t in content["estimators_"]["content"])):
                 del estimator["n_features_in_"]
         else:
-            nodes = np.load(io.BytesIO(parts[file]))
-            nodes[field][0] = 30_000
-            stream = io.BytesIO()
-            np.save(stream, nodes)
-            parts[file] = stream.getvalue()
+            parts[file] = resaved(parts[file], put(field))
         parts["schema.json"] = json.dumps(schema).encode()
 
     return inside(apply)
@@ -272,10 +272,7 @@ def machine(name: str, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Change
 
     def apply(parts: dict[str, bytes]) -> None:
         file = json.loads(parts["schema.json"])["content"]["content"][name]["file"]
-        array = np.load(io.BytesIO(parts[file]))
-        stream = io.BytesIO()
-        np.save(stream, change(array).astype(array.dtype))
-        parts[file] = stream.getvalue()
+        parts[file] = resaved(parts[file], lambda array: change(array).astype(array.dtype))
 
     return inside(apply)
 
@@ -285,21 +282,9 @@ def plain_forest(part: str, change: Callable[[NDArray[Any]], NDArray[Any] | None
 
     def apply(parts: dict[str, bytes]) -> None:
         file = json.loads(parts["model.json"])["model"]["estimator"]["object"]["trees"]["arrays"][part]
-        array = np.load(io.BytesIO(parts[file]))
-        stream, new = io.BytesIO(), change(array)
-        np.save(stream, array if new is None else new)
-        parts[file] = stream.getvalue()
+        parts[file] = resaved(parts[file], change)
 
     return apply
-
-
-def put(field: str) -> Callable[[NDArray[Any]], None]:
-    """Let a node lead outside."""
-    return lambda nodes: nodes[field].__setitem__(0, 30_000)
-
-
-PLAIN = ("model", "estimator", "object")
-"""Where the manifest describes a plain estimator."""
 
 
 def lightgbm(field: str, value: str) -> Change:
@@ -313,6 +298,10 @@ def lightgbm(field: str, value: str) -> Change:
 
     return apply
 
+
+PLAIN = ("model", "estimator", "object")  # where the manifest describes a plain estimator
+NODE = ("left_child", "right_child", "feature")
+OUTSIDE, UNREADABLE = "a tree that points outside itself", "cannot be read as a stored model"
 
 FORGED: list[tuple[str, Change, str]] = [
     *(
@@ -334,7 +323,10 @@ FORGED: list[tuple[str, Change, str]] = [
     ),
     ("logistic in skops", skops(__class__="system", __module__="os"), "os.system, which is not trusted"),
     ("logistic in skops", skops(__class__="SVR", __module__="sklearn.svm._classes"), "SVR, which is not trusted"),
-    ("logistic in skops", skops(__loader__="BytesNode"), "a BytesNode of"),
+    *(
+        ("logistic in skops", skops(__loader__=f"{kind}Node"), f"a {kind}Node of")
+        for kind in ("Bytes", "Method", "Cached")
+    ),
     *(
         ("machine", machine(name, change), "support vectors that do not fit together")
         for name, change in (
@@ -348,26 +340,18 @@ FORGED: list[tuple[str, Change, str]] = [
             ("_probA", lambda a: np.ones(1)),
         )
     ),
-    ("logistic in skops", skops(__loader__="MethodNode"), "a MethodNode of"),
-    ("logistic in skops", skops(__loader__="CachedNode"), "a CachedNode of"),
+    *(("random_forest in skops", forest(field), OUTSIDE) for field in (*NODE, "n_features_in_", "unchecked columns")),
+    *(("random_forest", plain_forest("nodes", put(field)), OUTSIDE) for field in NODE),
     *(
-        ("random_forest in skops", forest(field), "a tree that points outside itself")
-        for field in ("left_child", "right_child", "feature", "n_features_in_", "unchecked columns")
-    ),
-    *(
-        ("random_forest", plain_forest("nodes", put(field)), "a tree that points outside itself")
-        for field in ("left_child", "right_child", "feature")
-    ),
-    *(
-        ("random_forest", manifest(1, *PLAIN, *path, "state", "n_features_in_"), "a tree that points outside itself")
+        ("random_forest", manifest(1, *PLAIN, *path, "state", "n_features_in_"), OUTSIDE)
         for path in ((), ("trees", "first"))
     ),
-    ("random_forest", plain_forest("sizes", lambda sizes: sizes * 0), "a tree that points outside itself"),
-    ("random_forest", plain_forest("sizes", lambda sizes: sizes[1:]), "cannot be read as a stored model"),
-    ("random_forest", plain_forest("nodes", lambda nodes: nodes["feature"]), "cannot be read as a stored model"),
-    ("random_forest", plain_forest("values", lambda values: values[:, :, :0]), "cannot be read as a stored model"),
-    ("random_forest", plain_forest("values", lambda values: values[:9]), "cannot be read as a stored model"),
-    ("random_forest", manifest([], *PLAIN, "trees", "first"), "cannot be read as a stored model"),
+    ("random_forest", plain_forest("sizes", lambda sizes: sizes * 0), OUTSIDE),
+    ("random_forest", plain_forest("sizes", lambda sizes: sizes[1:]), UNREADABLE),
+    ("random_forest", plain_forest("nodes", lambda nodes: nodes["feature"]), UNREADABLE),
+    ("random_forest", plain_forest("values", lambda values: values[:, :, :0]), UNREADABLE),
+    ("random_forest", plain_forest("values", lambda values: values[:9]), UNREADABLE),
+    ("random_forest", manifest([], *PLAIN, "trees", "first"), UNREADABLE),
     *(
         ("random_forest", manifest(name, *PLAIN, *path, "object"), "which is not trusted")
         for name in ("os.system", "sklearn.svm._classes.SVC", "sklearn.tree._tree.Tree", 3)
@@ -379,41 +363,38 @@ FORGED: list[tuple[str, Change, str]] = [
 ]
 
 
-class TestRefused:
-    @pytest.fixture
-    def refuse(self, tmp_path: Path) -> Callable[[bytes, str], str]:
-        def check(content: bytes, name: str = "lightgbm", own: Any = None) -> str:
-            file = tmp_path / "m.zip"
-            file.write_bytes(content)
-            with pytest.raises(StoreError) as caught:
-                read_model(file, own or unit_codecs(get_model("logistic" if name == "machine" else name)))
-            assert str(file) in str(caught.value)
-            assert "\n" not in str(caught.value)
-            return str(caught.value)
+def refused(content: bytes, file: Path, name: str = "lightgbm", own: Any = None) -> str:
+    """Write a file that cannot be read, and return the error."""
+    file.write_bytes(content)
+    with pytest.raises(StoreError) as caught:
+        read_model(file, own or unit_codecs(get_model("logistic" if name == "machine" else name)))
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
-        return check
 
-    @pytest.mark.parametrize(("name", "change", "message"), FORGED)
-    def test_what_higgsbench_never_writes(
-        self, refuse: Callable[..., str], stored: dict[str, bytes], name: str, change: Change, message: str
-    ) -> None:
-        assert message in refuse(changed(stored[name], change), name.split()[0])
+@pytest.mark.parametrize(("name", "change", "message"), FORGED)
+def test_forged_content(stored: dict[str, bytes], tmp_path: Path, name: str, change: Change, message: str) -> None:
+    assert message in refused(changed(stored[name], change), tmp_path / "m.zip", name.split()[0])
 
-    def test_pickles_in_place_of_parts(self, refuse: Callable[..., str], stored: dict[str, bytes]) -> None:
-        def plant(parts: dict[str, bytes]) -> None:
-            parts |= {part: pickle.dumps({"a": 1}) for part in parts if part != "model.json"}
 
-        for name, content in stored.items():
-            assert "stored model" in refuse(changed(content, plant), name.split()[0])
+def test_pickles_in_place_of_parts(stored: dict[str, bytes], tmp_path: Path) -> None:
+    def plant(parts: dict[str, bytes]) -> None:
+        parts |= {part: pickle.dumps({"a": 1}) for part in parts if part != "model.json"}
 
-    def test_a_pickle_inside_an_array_file(self, refuse: Callable[..., str], tmp_path: Path) -> None:
-        codec, stream = StateCodec("stated", f"{Stated.__module__}:Stated"), io.BytesIO()
-        write_model(Stated(np.ones(1), "x"), tmp_path / "s.zip", [codec])
-        np.save(stream, np.array([{"a": 1}], dtype=object))
-        planted = changed((tmp_path / "s.zip").read_bytes(), lambda parts: parts.update({"0.npy": stream.getvalue()}))
-        assert "allow_pickle=False" in refuse(planted, own=[codec])
+    for name, content in stored.items():
+        assert "stored model" in refused(changed(content, plant), tmp_path / "m.zip", name.split()[0])
 
-    def test_truncated_anywhere(self, refuse: Callable[..., str], stored: dict[str, bytes]) -> None:
-        content = stored["xgboost"]
-        for end in np.linspace(0, len(content) - 1, 12).astype(int):
-            refuse(content[:end], "xgboost")
+
+def test_a_pickle_inside_an_array_file(tmp_path: Path) -> None:
+    codec, stream = StateCodec("stated", f"{Stated.__module__}:Stated"), io.BytesIO()
+    write_model(Stated(np.ones(1), "x"), tmp_path / "s.zip", [codec])
+    np.save(stream, np.array([{"a": 1}], dtype=object))
+    planted = changed((tmp_path / "s.zip").read_bytes(), lambda parts: parts.update({"0.npy": stream.getvalue()}))
+    assert "allow_pickle=False" in refused(planted, tmp_path / "m.zip", own=[codec])
+
+
+def test_truncated_anywhere(stored: dict[str, bytes], tmp_path: Path) -> None:
+    content = stored["xgboost"]
+    for end in np.linspace(0, len(content) - 1, 12).astype(int):
+        refused(content[:end], tmp_path / "m.zip", "xgboost")
