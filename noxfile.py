@@ -67,7 +67,7 @@ def tests_torch(session: nox.Session) -> None:
     """Run the model tests with torch and what needs it, which is too large to install in every session."""
     session.install(TORCH)
     session.install(*group("test"), ".[tabicl,tabpfn,torch]")
-    session.run("pytest", "-n", workers(), "tests/models", *session.posargs)
+    session.run("pytest", "-n", workers(), "tests/models", "tests/runs/test_pretrain.py", *session.posargs)
 
 
 @nox.session(name="tests-lowest")

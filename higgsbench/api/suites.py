@@ -142,4 +142,5 @@ def plan_suite(
         seconds=sum(one.seconds for one in found.values()),
         memory_mb=max(one.memory_mb for one in found.values()),
         calibration_seconds=sum(one.calibration_seconds for one in found.values()),
+        pretraining=tuple(dict.fromkeys(row for one in found.values() for row in one.pretraining)),
     )

@@ -286,6 +286,9 @@ def _show_forecast(found: Forecast, jobs: int | None, out: Console) -> None:
         f"{processes} on {opt.quantity(found.events, 'training event')}, about {found.memory_mb / 1000:.1f} GB of "
         f"memory (measured in {format_duration(found.calibration_seconds)} of short fits; nothing was trained)"
     )
+    if found.pretraining:
+        first = ", ".join(f"{name} on {events:,} simulated events" for name, events in found.pretraining)
+        click.echo(f"trained before that, once, and not predicted: {first}")
 
 
 @opt.command("tune", "tune quick --model xgboost --time-limit 10m -o tuned.yaml")

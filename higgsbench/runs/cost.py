@@ -16,6 +16,7 @@ from higgsbench.features import feature_matrix
 from higgsbench.files import canonical_digest
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.models.spec import BAG, EARLY
+from higgsbench.runs.pretrain import starts_to_train
 from higgsbench.runs.store import RunStore
 from higgsbench.runs.unit import make_estimator
 from higgsbench.validation import fold_assignments
@@ -276,6 +277,7 @@ class Forecast:
     seconds: float  # predicted wall time
     memory_mb: float  # predicted peak memory of all processes together, in MB
     calibration_seconds: float  # how long the measurement took
+    pretraining: tuple[tuple[str, int], ...] = ()  # rows first trained on simulated events, and how many; not predicted
 
 
 def summed(name: str, rows: Sequence[RowForecast]) -> RowForecast:
@@ -307,7 +309,9 @@ def forecast(plan: Plan, known: Collection[str], jobs: int, events: int | None =
         fits += left
     n = len(plan.dataset.train) if events is None else events
     wall = makespan(sorted(fits, reverse=True), jobs) + cost.assembly * n * (len(rows) + 2)
-    return Forecast(tuple(rows), n, wall, memory_need(plan, jobs, n).total / 1e6, cost.spent)
+    first = starts_to_train(unit for unit in plan.units if unit.key not in known)
+    pretraining = tuple((plan.rows[start.unit.row].name, start.events) for start in first)
+    return Forecast(tuple(rows), n, wall, memory_need(plan, jobs, n).total / 1e6, cost.spent, pretraining)
 
 
 def stored_keys(*outputs: Path) -> set[str]:

@@ -18,7 +18,7 @@ from higgsbench.models import registered_models
 from higgsbench.models.spec import BAG
 from higgsbench.runs.dataset import Dataset, save_events, working_folder
 from higgsbench.runs.engines import EngineSettings, execute
-from higgsbench.runs.unit import Unit, UnitResult, Workspace
+from higgsbench.runs.unit import Start, Unit, UnitResult, Workspace
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
@@ -107,6 +107,12 @@ def simulation_of(
     return Simulation(key, asked.events, {**base, **first, BAG: 1}, own), ""
 
 
+def starts_to_train(units: Iterable[Unit]) -> list[Start]:
+    """Return the models that a run of the units would first train, because the cache does not hold them."""
+    starts = {unit.start.unit.key: unit.start for unit in units if unit.start is not None}
+    return [start for key, start in starts.items() if intact(_cached(key)) is None]
+
+
 def provide_starts(
     units: Sequence[Unit],
     features: Mapping[int, Features],
@@ -157,8 +163,12 @@ def _save_simulated(workspace: Workspace, number: int, units: Sequence[Unit], fe
     save_events(workspace, Dataset(events, None, y, weight, totals, None, (), np.zeros((1, y.size), int), ""), features)
 
 
+def _cached(key: str) -> Path:
+    return cache_entry(f"pretrained:{key}", ".model")
+
+
 def _taken_from_cache(key: str, workspace: Workspace) -> bool:
-    file = cache_entry(f"pretrained:{key}", ".model")
+    file = _cached(key)
     if intact(file) is None:
         return False
     with contextlib.suppress(OSError):
@@ -179,5 +189,5 @@ def _kept(result: UnitResult, workspace: Workspace) -> str:
         return result.key
 
     with contextlib.suppress(OSError):
-        replace_entry(cache_entry(f"pretrained:{result.key}", ".model"), write)
+        replace_entry(_cached(result.key), write)
     return ""

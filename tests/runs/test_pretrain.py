@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import higgsbench
+from higgsbench.api.running import plan_run
 from higgsbench.errors import ConfigError
 from higgsbench.events.simulate import processes
 from higgsbench.runs import RunResult
@@ -22,6 +23,17 @@ models:
   - {{label: plain, model: mlp, preset: quick, features: momenta}}
 folds: 3
 """.replace("{use}", "{{source: simulated, events: 3000, elsewhere: use}}")
+
+TORCH = """
+data: {{path: {data}}}
+models:
+  - model: torch_mlp
+    params: {{hidden_layer_sizes: [8]}}
+    pretrain: {{source: simulated, events: 3000, elsewhere: use}}
+  - {{label: plain, model: torch_mlp, params: {{hidden_layer_sizes: [8]}}}}
+preset: quick
+folds: 2
+"""
 
 
 @pytest.fixture
@@ -59,6 +71,28 @@ def test_made_once_declared_and_the_same_again(config: Config, tmp_path: Path, c
     assert not [file for file in fresh.iterdir() if file.suffix not in (".json", ".model", ".parquet")]
     fourth, _ = carried_out(first.folder / "config.yaml", tmp_path / "a")  # the resolved configuration
     assert fourth.trained == 0
+
+
+def test_a_plan_names_what_is_not_in_the_cache(config: Config, tmp_path: Path, call: Call, fresh: Path) -> None:
+    file = config(PRETRAINED)
+    output = call("run", file, "--plan", "-j", "1")[1]
+    assert "before that, once, and not predicted: mlp on 3,000 simulated events, trees on 3,000 simulated" in output
+    carried_out(file, tmp_path)
+    again = plan_run(file, output=tmp_path / "another", jobs=1)
+    assert (again.pretraining, again.rows[0].stored) == ((), 0)
+
+
+def test_torch_goes_on_from_its_pretrained_networks(config: Config, tmp_path: Path, fresh: Path) -> None:
+    pytest.importorskip("torch", reason="training needs the extra 'torch'")
+    file = config(TORCH)
+    first, notes = carried_out(file, tmp_path / "a")
+    assert simulated(notes) == 1
+    assert [row.get("simulation") for row in first.rows] == ["pretrained on 3,000 events", None, "in members"]
+    pretrained, plain = (scores(first)[f"score:{name}"].to_numpy() for name in ("torch_mlp", "plain"))
+    assert abs(pretrained - plain).mean() > 0.1
+    again, notes = carried_out(file, tmp_path / "b")
+    assert simulated(notes) == 0
+    assert scores(first).equals(scores(again))
 
 
 def test_stored_models_score_like_the_run(config: Config, tmp_path: Path, toys: Path) -> None:
