@@ -159,11 +159,14 @@ def docker(session: nox.Session) -> None:
 
 @nox.session
 def cluster(session: nox.Session) -> None:
-    """Start a one-node Slurm and run on it: lost, refused and waiting jobs, Ctrl-C (ten minutes; as root)."""
-    if not (shutil.which("slurmctld") and shutil.which("munged")) or os.geteuid() != 0:
-        session.skip("needs root, and apt-get install slurm-wlm munge")
+    """Start a batch system of one node and run on it (ten minutes): Slurm as root, HTCondor as another user."""
+    daemons, packages = ["slurmctld", "munged"], "slurm-wlm munge"
+    if os.geteuid() != 0:
+        daemons, packages = ["condor_master"], "condor"
+    if not all(map(shutil.which, daemons)):
+        session.skip(f"needs {' and '.join(daemons)}: apt-get install {packages}")
     session.install(*group("test"), ".[dask]")
-    session.run("pytest", "tests/runs/engines/test_slurm.py", *session.posargs, env={"HIGGSBENCH_SLURM": "1"})
+    session.run("pytest", "tests/runs/engines/test_batch_systems.py", *session.posargs, env={"HIGGSBENCH_CLUSTER": "1"})
 
 
 @nox.session

@@ -219,7 +219,7 @@ def cluster(file: Path, array: str | None) -> None:
         click.echo(hint, err=True)
         return
     click.echo(job_script(config).rstrip())
-    click.echo(f"{opt.quantity(config.workers, 'job')} like this; SCHEDULER is filled in when a run begins.", err=True)
+    click.echo(f"{opt.quantity(config.jobs, 'job')} like this; SCHEDULER is filled in when a run begins.", err=True)
 
 
 @opt.command("models", "models --preset good")

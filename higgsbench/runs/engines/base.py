@@ -139,36 +139,48 @@ def next_message(source: queue.SimpleQueue[_Message]) -> _Message:
             return source.get(timeout=0.5)
 
 
-def _word(value: str) -> str:
-    if not re.fullmatch(r"[\w./~%+:@,=\-]+", value):
-        raise problem(f"{value!r}: a job script takes only letters, digits and ./~%+:@,=_-")
-    return value
+_PLAIN, _VARIABLE = r"[\w./~%+:@,=\-]", r"\$(?:[A-Za-z_]\w*|{[A-Za-z_]\w*})"
+
+
+def _copied(pattern: str, more: str = "") -> AfterValidator:
+    """Accept what a job script can contain as it is, in directives and in shell commands."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise problem(f"{value!r}: a job script takes only letters, digits and ./~%+:@,=_-{more}")
+        return value
+
+    return AfterValidator(check)
 
 
 Line = Annotated[str, Field(min_length=1, pattern=r"^[^\r\n\x00]*$")]
-Word = Annotated[Line, AfterValidator(_word)]
-"""A word that a job script can contain as it is, in directives and in shell commands."""
+Word = Annotated[Line, _copied(f"{_PLAIN}+")]
+Command = Annotated[Line, _copied(f"{_PLAIN}+( {_PLAIN}+)*", ", with one space between words")]
+NodeFolder = Annotated[Line, _copied(f"({_PLAIN}|{_VARIABLE})+", " and variables such as $TMPDIR")]
 
 
 class ClusterConfig(Strict):
-    """Jobs of a batch system, each of which is one worker: one fit at a time."""
+    """Jobs of a batch system that start workers; each worker runs one fit at a time."""
 
     system: Literal["slurm", "htcondor"]
-    workers: Annotated[int, Field(ge=1, le=10_000)]  # number of jobs
-    memory: MemorySize  # of each, e.g. `4GB`
-    cores: Annotated[int, Field(ge=1, le=1024)] = 1  # of each; at least the run's `threads`
+    workers: Annotated[int, Field(ge=1, le=10_000)]  # of all jobs together
+    workers_per_job: Annotated[int, Field(ge=1, le=1024)] = 1
+    memory: MemorySize  # of each job, e.g. `4GB`
+    cores: Annotated[int, Field(ge=1, le=1024)] = 1  # of each job; for each of its workers at least the run's `threads`
     walltime: Duration | None = None
-    """Time of each, e.g. `2h` (Slurm); the fit of a job that ends is repeated elsewhere."""
+    """Time of each job, e.g. `2h` (Slurm); the fit of a job that ends is repeated elsewhere."""
     queue: Word | None = None  # partition (Slurm)
     account: Word | None = None  # (Slurm)
-    disk: MemorySize | None = None  # of each (HTCondor)
+    disk: MemorySize | None = None  # of each job (HTCondor)
     directives: list[Line] | dict[Line, Line] | None = None
     """Further lines, e.g. `--constraint=avx2` (Slurm), or keys and values (HTCondor)."""
     prologue: list[Line] = Field(default_factory=list)
     """Shell commands before a worker starts, e.g. `module load python` (Slurm)."""
-    python: Word | None = None  # interpreter on the nodes; this one by default, if it is on a shared file system
+    python: Command | None = None
+    """Interpreter on the nodes, e.g. `apptainer exec image.sif python`; by default the path of this one."""
     logs: Word | None = None  # folder for the jobs' output
-    scratch: Word | None = None  # folder on the nodes for events and temporary files
+    scratch: NodeFolder | None = None
+    """Folder on the nodes for events and temporary files, e.g. `$SLURM_TMPDIR`, which is that of the node."""
     interface: Word | None = None  # network interface on which the nodes reach this machine, e.g. `ib0`
 
     @model_validator(mode="after")
@@ -177,7 +189,11 @@ class ClusterConfig(Strict):
         for key in foreign:
             if getattr(self, key):
                 raise problem(f"{self.system} has no key {key!r}; its own options go into `directives`", key)
-        if parse_size(self.memory) < 10**8:
+        if self.workers % self.workers_per_job:
+            raise problem(f"{self.workers} is not a multiple of `workers_per_job`, {self.workers_per_job}", "workers")
+        if self.cores < self.workers_per_job:
+            raise problem(f"{self.workers_per_job} workers need as many `cores`, not {self.cores}", "workers_per_job")
+        if parse_size(self.memory) < 10**8 * self.workers_per_job:
             raise problem(f"{self.memory!r}: a worker needs at least 100MB", "memory")
         if self.system == "htcondor" and self.disk is None:
             raise problem("htcondor needs the disk of a job, e.g. `disk: 2GB`")
@@ -185,6 +201,11 @@ class ClusterConfig(Strict):
         if self.directives is not None and not isinstance(self.directives, kind):
             raise problem(f"directives: {self.system} takes {words}", "directives")
         return self
+
+    @property
+    def jobs(self) -> int:
+        """Number of jobs."""
+        return self.workers // self.workers_per_job
 
 
 def load_cluster(source: str | Path) -> ClusterConfig:

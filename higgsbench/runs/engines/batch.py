@@ -7,6 +7,7 @@ commands of the batch system are called here.
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import secrets
 import shlex
@@ -15,8 +16,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -65,11 +67,11 @@ def _arguments(config: ClusterConfig) -> dict[str, Any]:
     minutes = 0 if config.walltime is None else max(1, round(parse_duration(config.walltime) / 60))
     values = {
         "cores": config.cores,
-        "processes": 1,
+        "processes": config.workers_per_job,
         "memory": f"{parse_size(config.memory)}B",
         "python": config.python,
         "log_directory": config.logs,
-        "local_directory": config.scratch,
+        "local_directory": '"$TMPDIR"' if config.scratch else None,
         "job_extra_directives": config.directives,
         # Without --no-nanny: a worker that dies is started again inside the job.
         "nanny": True,
@@ -77,9 +79,17 @@ def _arguments(config: ClusterConfig) -> dict[str, Any]:
         "queue": config.queue,
         "account": config.account,
         "walltime": f"{minutes // 60:02d}:{minutes % 60:02d}:00" if minutes else None,
-        "job_script_prologue": config.prologue or None,
+        "job_script_prologue": _prologue(config) or None,
     }
     return {key: value for key, value in values.items() if value is not None}
+
+
+def _prologue(config: ClusterConfig) -> list[str]:
+    """Return the commands before the worker; a variable in `scratch` that the node does not set ends the job."""
+    if config.scratch is None:
+        return config.prologue
+    scratch = re.sub(r"\$\{?(\w+)\}?", r"${\1:?}", config.scratch)
+    return [*config.prologue, f'TMPDIR={scratch}; export TMPDIR; mkdir -p "$TMPDIR"']
 
 
 def _job_class(system: str) -> Any:
@@ -113,7 +123,7 @@ def array_script(config: ClusterConfig, run: str, threads: int) -> str:
     """Return an array job whose tasks train the parts of a run without a Dask scheduler.
 
     Args:
-        config: the job; as many tasks as it has workers.
+        config: the job and its number; each runs as many fits at a time as a job has workers.
         run: configuration of the run, as on the command line.
         threads: threads of each fit.
 
@@ -124,17 +134,17 @@ def array_script(config: ClusterConfig, run: str, threads: int) -> str:
     _check_cores(config, threads)
     job = _job_class(config.system)(scheduler="", name="higgsbench", job_name="higgsbench", **_arguments(config))
     task = "$SLURM_ARRAY_TASK_ID" if config.system == "slurm" else "$(part)"
-    command = f"{config.python or sys.executable} -m higgsbench run {shlex.quote(run)} --jobs {config.cores // threads}"
-    command += f" --part {task}/{config.workers}"
+    command = f"{config.python or sys.executable} -m higgsbench run {shlex.quote(run)} --jobs {config.workers_per_job}"
+    commands = [*_prologue(config), f"{command} --part {task}/{config.jobs}"]
     if config.system == "slurm":
-        lines = [job.shebang, "", job.job_header, f"#SBATCH --array=1-{config.workers}", *config.prologue, command]
+        lines = [job.shebang, "", job.job_header, f"#SBATCH --array=1-{config.jobs}", *commands]
     else:
         from dask_jobqueue.htcondor import quote_arguments
 
-        parts = ", ".join(map(str, range(1, config.workers + 1)))
+        parts = ", ".join(map(str, range(1, config.jobs + 1)))
         lines = [job.shebang, "", *(f"{key} = {value}" for key, value in job.job_header_dict.items())]
         lines += [
-            f'Arguments = "{quote_arguments(["-c", command])}"',
+            f'Arguments = "{quote_arguments(["-c", "; ".join(commands)])}"',
             "Executable = /bin/sh",
             f"Queue part in ({parts})",
         ]
@@ -142,22 +152,25 @@ def array_script(config: ClusterConfig, run: str, threads: int) -> str:
 
 
 def _check_cores(config: ClusterConfig, threads: int) -> None:
-    if config.cores < threads:
-        raise ConfigError(f"the run asks for {threads} threads per fit, but the cluster file has cores: {config.cores}")
+    if config.cores < threads * config.workers_per_job:
+        for_all = f" for {config.workers_per_job} workers" * (config.workers_per_job > 1)
+        raise ConfigError(
+            f"the run asks for {threads} threads per fit, but the cluster file has cores: {config.cores}{for_all}"
+        )
 
 
 @dataclass
 class _Job:
     number: str
-    address: str = ""  # of its worker, as soon as it connects
-    here: bool = False  # whether the worker is there
+    addresses: set[str] = field(default_factory=set)  # of the workers that have connected
+    here: bool = False  # whether one of them is there
     state: str = "PENDING"
     reason: str = ""
 
     @property
     def ended(self) -> bool:
-        """Whether it will not start a worker any more; HTCondor may hold a job because of what its fit did."""
-        return not self.here and (self.state in _ENDED or (self.state == "HELD" and bool(self.address)))
+        """Whether it will not start workers any more; HTCondor may hold a job because of what its fit did."""
+        return not self.here and (self.state in _ENDED or (self.state == "HELD" and bool(self.addresses)))
 
     @property
     def status(self) -> str:
@@ -172,7 +185,7 @@ class Batch:
         config: the jobs.
         threads: threads of each fit.
         say: receives notes for the user.
-        jobs: jobs that are enough, if less than `config.workers`.
+        jobs: fits at a time, if fewer than `config.workers`.
 
     Raises:
         ConfigError: if a fit would have fewer cores than threads.
@@ -194,10 +207,10 @@ class Batch:
                 Path(config.logs).mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise ConfigError(f"the folder {config.logs} for `logs` cannot be made: {error.strerror}") from error
-        self.workers = min(config.workers, jobs or config.workers)
+        self.wanted = min(config.jobs, math.ceil((jobs or config.workers) / config.workers_per_job))
         self.name = f"higgsbench-{secrets.token_hex(3)}"
         self.cluster = _scheduler(config)
-        self.jobs: dict[str, _Job] = {}  # by the name of the worker
+        self.jobs: dict[str, _Job] = {}  # by the name that its workers' names begin with
         self.submitted = self.barren = 0
         self.refusal = ""
         self.pause = self.next = 0.0
@@ -214,15 +227,17 @@ class Batch:
         Raises:
             EngineError: if jobs end again and again before their workers connect, or the batch system refuses new ones.
         """
-        present = {worker["name"]: address for address, worker in dict(self.cluster.scheduler_info["workers"]).items()}
+        present = defaultdict[str, set[str]](set)
+        for address, worker in dict(self.cluster.scheduler_info["workers"]).items():
+            present["-".join(worker["name"].split("-")[:3])].add(address)
         for name, job in self.jobs.items():
-            if name in present and not job.address:
+            if name in present and not job.addresses:
                 self.barren = 0
             if job.here and name not in present:
                 self.pause = self.next = 0.0
             job.here = name in present
-            job.address = present.get(name, job.address)
-        if len(present) < self.workers and time.monotonic() >= self.next:
+            job.addresses |= present.get(name, set())
+        if len(present) < self.wanted and time.monotonic() >= self.next:
             self.pause = min(max(2 * self.pause, _SOON), _SELDOM)
             self.next = time.monotonic() + self.pause
             self._replace()
@@ -230,7 +245,7 @@ class Batch:
     def _replace(self) -> None:
         absent = [job for job in self.jobs.values() if not job.here and not job.ended]
         self._ask(absent)
-        barren = [job for job in absent if job.ended and not job.address]
+        barren = [job for job in absent if job.ended and not job.addresses]
         if barren:
             self.barren += 1
             end = f"{self._end(barren[-1])} before its worker connected to the run"
@@ -247,7 +262,7 @@ class Batch:
         """Submit the jobs that are missing; an error if the batch system refuses them and no other is there."""
         alive = sum(not job.ended for job in self.jobs.values())
         before, self.refusal = self.refusal, ""
-        numbers = range(self.submitted, self.submitted + max(self.workers - alive, 0))
+        numbers = range(self.submitted, self.submitted + max(self.wanted - alive, 0))
         self.submitted = numbers.stop
         list(self.pool.map(self._submit, numbers))
         if self.refusal and all(job.ended for job in self.jobs.values()):
@@ -302,7 +317,7 @@ class Batch:
 
     def why(self, address: str) -> str:
         """Say how the job of a worker ended; empty if it still runs."""
-        job = next((job for job in self.jobs.values() if job.address == address), None)
+        job = next((job for job in self.jobs.values() if address in job.addresses), None)
         deadline = time.monotonic() + _SETTLED
         while job is not None and time.monotonic() < deadline:
             self._ask([job])

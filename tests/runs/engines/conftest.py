@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,26 @@ Misbehave = Callable[..., None]
 TwoModels = Callable[[str], Path]
 
 
+def wait_for(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
+    """Wait until a condition is true, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return found
+
+
 @pytest.fixture
 def notes() -> Notes:
     return Notes()
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """A folder in which fits are counted."""
+    folder = tmp_path / "begun"
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture

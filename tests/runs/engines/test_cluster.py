@@ -16,7 +16,7 @@ from higgsbench.cli.main import main
 from higgsbench.errors import ConfigError
 from higgsbench.runs.engines import batch
 from higgsbench.runs.engines.base import EngineError, load_cluster
-from higgsbench.runs.engines.batch import Batch, job_script
+from higgsbench.runs.engines.batch import Batch, array_script, job_script
 
 pytest.importorskip("distributed", reason="the extra dask is not installed")
 
@@ -48,8 +48,26 @@ scratch: /scratch/me
     assert found.index("module load python/3.11") < len(found) - 1
     assert "#SBATCH -o logs/dask-worker-%J.out" in found
     assert found[-1].startswith("/shared/bin/python -m distributed.cli.dask_worker")
-    assert "--local-directory /scratch/me" in found[-1]
+    assert found[-2].startswith("TMPDIR=/scratch/me; ")
+    assert found[-1].endswith(' --local-directory "$TMPDIR"')
     assert [path.name for path in tmp_path.iterdir()] == ["slurm.yaml"]  # no folder for the logs of a job that is shown
+
+
+@pytest.mark.parametrize("system", ["slurm", "htcondor"])
+def test_several_workers_a_container_and_a_folder_of_the_node(tmp_path: Path, system: str) -> None:
+    (tmp_path / "cluster.yaml").write_text(
+        f"system: {system}\n{'disk: 1GB' * (system != 'slurm')}\nmemory: 6GB\n"
+        "workers: 6\nworkers_per_job: 3\ncores: 6\n"
+        "python: apptainer exec image.sif python\nscratch: ${TMPDIR}/a/$USER\n"
+    )
+    config = load_cluster(tmp_path / "cluster.yaml")
+    text, array = job_script(config), array_script(config, "quick", 2)
+    assert "apptainer exec image.sif python -m distributed.cli.dask_worker" in text
+    assert re.search("--nthreads 2 --memory-limit 1.86GiB --nworkers 3 --nanny", text)
+    for script in (text, array):
+        assert "TMPDIR=${TMPDIR:?}/a/${USER:?}; export TMPDIR; mkdir -p " in script
+    assert "apptainer exec image.sif python -m higgsbench run quick --jobs 3 --part $" in array
+    assert "/2" in array
 
 
 def test_an_htcondor_job() -> None:
@@ -74,7 +92,16 @@ REFUSED = {
     SLURM + "directives: {a: b}\n": "slurm takes a list of lines",
     SLURM + 'queue: "a\\nb"\n': "cluster.yaml:4: queue: ",
     SLURM + 'scratch: "/s $(id)"\n': "cluster.yaml:4: scratch: .*a job script takes only",
+    SLURM + "scratch: ${TMPDIR\n": "cluster.yaml:4: scratch: .*and variables such as .TMPDIR",
     SLURM + "logs: a b\n": "cluster.yaml:4: logs: 'a b': a job script takes only",
+    SLURM + "logs: $TMPDIR\n": "cluster.yaml:4: logs: '.TMPDIR': a job script takes only",
+    SLURM + "python: env  python\n": "cluster.yaml:4: python: .*, with one space between words",
+    SLURM + "python: python; id\n": "cluster.yaml:4: python: .*a job script takes only",
+    SLURM + "workers_per_job: 2\n": "cluster.yaml:2: workers: 1 is not a multiple of `workers_per_job`, 2",
+    SLURM.replace("1", "2")
+    + "workers_per_job: 2\n": "cluster.yaml:4: workers_per_job: 2 workers need as many `cores`, not 1",
+    SLURM.replace("1", "2").replace("4G", "0.1G")
+    + "workers_per_job: 2\ncores: 2\n": "memory: .0.1GB.: a worker needs at least 100MB",
     CONDOR: "htcondor needs the disk of a job",
     CONDOR + "disk: 2GB\nqueue: x\n": "htcondor has no key 'queue'",
     CONDOR + "disk: 2GB\ndirectives: [a]\n": "htcondor takes keys and values",
@@ -94,8 +121,11 @@ def test_a_machine_that_cannot_submit(monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_cluster(SHIPPED / "slurm.yaml")
     with pytest.raises(EngineError, match="no command 'sbatch' here"):
         Batch(config, 1, print)
-    with pytest.raises(ConfigError, match="4 threads per fit, but the cluster file has cores: 1"):
+    with pytest.raises(ConfigError, match=r"4 threads per fit, but the cluster file has cores: 1$"):
         Batch(config, 4, print)
+    more = config.model_copy(update={"cores": 6, "workers_per_job": 2})
+    with pytest.raises(ConfigError, match="4 threads per fit, but the cluster file has cores: 6 for 2 workers"):
+        Batch(more, 4, print)
 
 
 def test_the_command_shows_the_job(capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,7 +196,6 @@ def started(queue: Path, tmp_path: Path) -> Iterator[Started]:
         cluster.close()
 
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 CONDOR_FILE = "system: htcondor\ndisk: 1GB\n"
 
 
@@ -218,6 +247,20 @@ def test_lost_jobs_are_replaced(
     assert cluster.why(f"tcp://{number['2']}") == ""  # its job goes on
     cluster.close()
     assert len((queue.parent / "cancelled").read_text().split()) == 3
+
+
+def test_a_job_of_several_workers_is_there_while_one_is(
+    started: Started, queue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = started([], "system: slurm\nworkers_per_job: 2\ncores: 2\n")
+    (name,) = cluster.jobs
+    come(cluster, monkeypatch, f"{name}-0", f"{name}-1")
+    set_state(queue, 1, "FAILED None")
+    come(cluster, monkeypatch, f"{name}-1")
+    assert len(list(queue.iterdir())) == 1
+    come(cluster, monkeypatch)
+    assert len(list(queue.iterdir())) == 2
+    assert cluster.why(f"tcp://{name}-0").startswith("its slurm job 1 ended: FAILED")
 
 
 def test_jobs_that_end_before_their_workers_come(started: Started, queue: Path) -> None:

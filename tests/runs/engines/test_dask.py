@@ -8,8 +8,7 @@ import logging
 import signal
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from benchmarks.reliability.kills import Cluster
 from higgsbench.runs.engines.base import EngineError, EngineSettings
 from higgsbench.runs.unit import Workspace
 from tests.runs.conftest import Config, Notes
+from tests.runs.engines.conftest import wait_for
 
 dask = pytest.importorskip("higgsbench.runs.engines.dask", reason="the extra dask is not installed")
 pytestmark = [
@@ -43,14 +43,6 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 def same_scores(result: Any, config: Path, output: Path) -> bool:
     serial = higgsbench.run(config, output=output, engine="serial")
     return pl.read_parquet(result.folder / NAME).equals(pl.read_parquet(serial.folder / NAME))
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 120
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return found
 
 
 def fits(process: int) -> list[psutil.Process]:

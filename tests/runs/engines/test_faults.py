@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import higgsbench
 from higgsbench.runs import Failure, RunResult
 from higgsbench.runs.engines import local
 from tests.runs.conftest import Config, Notes
-from tests.runs.engines.conftest import Misbehave, TwoModels
+from tests.runs.engines.conftest import Misbehave, TwoModels, wait_for
 
 Ran = Callable[..., RunResult]
 
@@ -35,14 +34,6 @@ def ran(two_models: TwoModels, tmp_path: Path, notes: Notes) -> Ran:
         return higgsbench.run(file, output=output, engine=engine, jobs=jobs, listener=notes, **how)
 
     return run
-
-
-@pytest.fixture
-def count(tmp_path: Path) -> Path:
-    """A folder in which fits are counted."""
-    folder = tmp_path / "count"
-    folder.mkdir()
-    return folder
 
 
 def workers_of(process: int | None = None) -> list[psutil.Process]:
@@ -107,8 +98,8 @@ def test_models_that_kill_their_process_again_and_again(misbehave: Misbehave, ra
     assert not workers_of()
 
 
-def test_a_model_that_kills_once_costs_nothing(misbehave: Misbehave, ran: Ran, notes: Notes, count: Path) -> None:
-    misbehave("moody", "kill", times=1, folder=str(count))
+def test_a_model_that_kills_once_costs_nothing(misbehave: Misbehave, ran: Ran, notes: Notes, begun: Path) -> None:
+    misbehave("moody", "kill", times=1, folder=str(begun))
     result = ran("moody")
     assert (result.failures, result.trained) == ([], 4)
     unstorable, *told = notes.lines
@@ -138,11 +129,8 @@ def test_limits_of_a_unit(misbehave: Misbehave, ran: Ran, mode: str, limit: dict
 def test_workers_end_with_a_run_that_is_killed(config: Config, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "higgsbench", "run", str(config()), "--output", str(tmp_path / "out"), "-j", "2"]
     run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
-    deadline = time.monotonic() + 120
-    while len(workers := workers_of(run.pid)) < 2:
-        assert time.monotonic() < deadline
-        assert run.poll() is None
-        time.sleep(0.01)
+    wait_for(lambda: len(workers_of(run.pid)) == 2 or run.poll() is not None)
+    workers = workers_of(run.pid)
     run.kill()
     run.wait()
     gone, alive = psutil.wait_procs(workers, timeout=60)
@@ -157,14 +145,14 @@ def begin_with(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("long", [True, False])
 def test_a_process_in_which_a_unit_left_much_memory_makes_room_for_another(
-    misbehave: Misbehave, ran: Ran, notes: Notes, count: Path, monkeypatch: pytest.MonkeyPatch, long: bool
+    misbehave: Misbehave, ran: Ran, notes: Notes, begun: Path, monkeypatch: pytest.MonkeyPatch, long: bool
 ) -> None:
     if long:
         begin_with("worker.LONG = 0.0", monkeypatch)
-    misbehave("hoarder", "hoard", folder=str(count))
+    misbehave("hoarder", "hoard", folder=str(begun))
     assert ran("hoarder").failures == []
     assert not any("tried again" in line for line in notes.lines)
-    assert len({file.read_text() for file in count.iterdir()}) == (2 if long else 1)
+    assert len({file.read_text() for file in begun.iterdir()}) == (2 if long else 1)
     assert psutil.wait_procs(workers_of(), timeout=60)[1] == []
 
 
@@ -181,13 +169,13 @@ def test_a_memory_limit_is_for_the_unit_and_not_for_what_was_left(misbehave: Mis
     assert any("had run other units, exceeded the unit memory limit" in line for line in notes.lines)
 
 
-def test_a_worker_killed_from_outside_costs_nothing(misbehave: Misbehave, ran: Ran, notes: Notes, count: Path) -> None:
-    misbehave("victim", "hang", times=1, folder=str(count))
+def test_a_worker_killed_from_outside_costs_nothing(misbehave: Misbehave, ran: Ran, notes: Notes, begun: Path) -> None:
+    misbehave("victim", "hang", times=1, folder=str(begun))
     over = threading.Event()
 
     def kill_all() -> None:
         while not over.wait(0.02):
-            if list(count.iterdir()):  # a fit is under way, and would hang
+            if list(begun.iterdir()):  # a fit is under way, and would hang
                 for worker in workers_of():
                     worker.send_signal(signal.SIGKILL)
                 return

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 import higgsbench
-from tests.runs.engines.conftest import Misbehave, TwoModels
+from tests.runs.engines.conftest import Misbehave, TwoModels, wait_for
 
 SCRIPT = """
 import sys, time
@@ -75,11 +75,8 @@ def test_an_interruption_is_heard_at_once(
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
-    while not begun.exists():
-        assert time.monotonic() < deadline
-        assert run.poll() is None, run.communicate()
-        time.sleep(0.01)
+    wait_for(lambda: begun.exists() or run.poll() is not None)
+    assert run.poll() is None, run.communicate()
     children = psutil.Process(run.pid).children(recursive=True)
     begin = time.monotonic()
     run.send_signal(signal.SIGINT)
