@@ -46,9 +46,9 @@ GAIN_SEEDS = (1, 2)
 FOLDS = 5
 
 Matrix = NDArray[np.float32]
-TREES: dict[str, Any] = dict(  # noqa: C408
-    n_estimators=450, max_depth=5, learning_rate=0.03, min_child_weight=50, colsample_bytree=0.5
-)
+TREES: dict[str, Any] = {
+    "n_estimators": 450, "max_depth": 5, "learning_rate": 0.03, "min_child_weight": 50, "colsample_bytree": 0.5
+}  # fmt: skip
 
 
 def boosted(X: Matrix, y: NDArray[np.bool_], w: NDArray[np.float64], held_out: Matrix, seed: int) -> Any:

@@ -123,10 +123,10 @@ def test_few_events_are_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_progress_on_a_screen(config: Config, tmp_path: Path, terminal: bool) -> None:
-    screen = Console(file=io.StringIO(), force_terminal=terminal, width=100)
-    with Progress(screen) as progress:
+    stream = io.StringIO()
+    with Progress(Console(file=stream, force_terminal=terminal, width=100)) as progress:
         higgsbench.run(config("logistic"), output=tmp_path, jobs=1, listener=progress)
-    text = screen.file.getvalue()  # type: ignore[attr-defined]
+    text = stream.getvalue()
     assert ("[2/2," in text) != terminal
     assert "already stored" in text
 

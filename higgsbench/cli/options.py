@@ -258,11 +258,9 @@ def quantity(count: int, noun: str) -> str:
 
 def file_size(file: Path) -> str:
     """Return the size of a file for people, in powers of 1000."""
-    size = file.stat().st_size
-    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if size >= unit:
-            return f"{size / unit:.1f} {name}"
-    return f"{size} B"
+    from higgsbench.config.document import format_size
+
+    return format_size(file.stat().st_size)
 
 
 def must_differ(source: Path, target: Path) -> None:

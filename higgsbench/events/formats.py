@@ -6,6 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -169,7 +170,7 @@ class RootFile(_TypedFile):
                 trees = [TREE]
             elif len(trees) > 1:
                 read = [name for name in self._schema.features if name not in self._schema.derived]
-                trees = [name for name in trees if read and read[0] in content[name].keys()]  # noqa: SIM118
+                trees = [name for name in trees if read and read[0] in content[name]]
             if len(trees) != 1:
                 raise DataError(
                     f"{self._source}: the tree of events is ambiguous or missing; {found}. "
@@ -315,7 +316,7 @@ def converted(
 def uproot_module() -> Any:
     """Return the module uproot; a MissingExtraError names the extra that installs it."""
     try:
-        import awkward  # noqa: F401  (uproot writes and reads text branches through it)
+        import_module("awkward")  # uproot writes and reads text branches through it
         import uproot
     except ImportError as error:
         raise MissingExtraError("reading and writing ROOT files", "root") from error

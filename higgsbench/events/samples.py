@@ -207,11 +207,12 @@ def event_numbers(sample: str, ids: Sequence[pl.Series], place: Place) -> pl.Ser
         if column.null_count():
             raise place.fault(int(column.is_null().arg_max() or 0), f", column {column.name}: empty; it is the `id`")
         whole = column if column.dtype == pl.UInt64() else converted(column, pl.Int64(), place)
-        state = _mixed(state ^ _mixed(whole.to_numpy().view(np.uint64)))
+        state = mixed(state ^ mixed(whole.to_numpy().view(np.uint64)))
     return pl.Series((state >> np.uint64(1)).view(np.int64))
 
 
-def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return whole numbers that look random (SplitMix64: Steele, Lea and Flood, OOPSLA 2014), the same everywhere."""
     x = x + np.uint64(0x9E3779B97F4A7C15)  # wraps around on purpose
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

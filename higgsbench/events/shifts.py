@@ -23,6 +23,7 @@ import polars as pl
 
 from higgsbench.errors import ConfigError, DataError
 from higgsbench.events.derived import FORMULAS, columns_of, derive, mmc_lite_from_primaries, transverse
+from higgsbench.events.samples import mixed
 from higgsbench.schema import ATLAS_HIGGS, FAIR_UNIVERSE_2023, FEATURES, MISSING, PRIMARY
 
 if TYPE_CHECKING:
@@ -187,12 +188,9 @@ class Shifts:
 
 
 def _uniform(identifier: npt.NDArray[np.uint64], seed: int, index: int) -> FloatArray:
-    """Uniform numbers in (0, 1) that depend on event, seed and index only (SplitMix64), shape (n,)."""
-    salt = (seed * 2 + index + 1) * 0x9E3779B97F4A7C15 % 2**64
-    x = identifier * np.uint64(0xD1B54A32D192ED03) + np.uint64(salt)  # wraps around, as it should
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
+    """Uniform numbers in (0, 1) that depend on event, seed and index only, shape (n,)."""
+    salt = (seed * 2 + index) * 0x9E3779B97F4A7C15 % 2**64
+    x = mixed(identifier * np.uint64(0xD1B54A32D192ED03) + np.uint64(salt))  # wraps around, as it should
     return ((x >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
 
 

@@ -17,6 +17,7 @@ import polars as pl
 from threadpoolctl import threadpool_limits
 
 from higgsbench.errors import DataError
+from higgsbench.events.samples import mixed
 from higgsbench.explore.result import Histogram
 from higgsbench.features.quantity import raw_quantities
 from higgsbench.metrics import roc_auc
@@ -49,14 +50,8 @@ _CACHED = 1 << 12  # rows whose products stay in the processor's cache
 
 
 def row_uniform(row: NDArray[np.uint64], salt: int) -> Floats:
-    """(n,) numbers in [0, 1) that depend only on the position of a row and the salt.
-
-    The mixing function is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-    """
-    state = (row.astype(np.uint64) + np.uint64((salt << 40) + 1)) * np.uint64(0x9E3779B97F4A7C15)
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    state ^= state >> np.uint64(31)
+    """(n,) numbers in [0, 1) that depend only on the position of a row and the salt."""
+    state = mixed((row.astype(np.uint64) + np.uint64(salt << 40)) * np.uint64(0x9E3779B97F4A7C15))
     return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 

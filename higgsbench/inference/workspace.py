@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -232,7 +233,7 @@ class Likelihood:
     def __init__(self, workspace: Mapping[str, Any], *, mc_stat: bool = True) -> None:
         """Read the workspace; without `mc_stat`, its statistical factors stay 1."""
         try:
-            import iminuit  # noqa: F401
+            import_module("iminuit")
             import pyhf
         except ImportError as error:
             raise MissingExtraError("fits of a HistFactory workspace", "stats") from error

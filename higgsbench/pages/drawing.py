@@ -9,6 +9,7 @@ import math
 import re
 import warnings
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -176,8 +177,8 @@ def check_libraries() -> None:
     # Without a home folder Matplotlib warns that its cache is temporary, which the user cannot change here.
     logging.getLogger("matplotlib").addFilter(_not_about_the_cache)
     try:
-        import matplotlib  # noqa: F401
-        import mplhep  # noqa: F401
+        for name in ("matplotlib", "mplhep"):
+            import_module(name)
     except ImportError as error:
         raise MissingExtraError("a page with pictures", "report") from error
 

@@ -241,10 +241,7 @@ def mean_log_odds(scores: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
 
 def load_modules(unit: Unit) -> None:
     """Load what a fit needs: loading does not count as its time, and a thread limit reaches only loaded libraries."""
-    import higgsbench.models.building
-    import higgsbench.validation.physical  # noqa: F401
-
-    for module in unit.spec.imports:
+    for module in ("higgsbench.models.building", "higgsbench.validation.physical", *unit.spec.imports):
         with contextlib.suppress(ImportError):  # the fit reports it
             importlib.import_module(module)
 

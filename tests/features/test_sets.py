@@ -45,8 +45,9 @@ def test_choices(choice: dict[str, Any], columns: tuple[str, ...], name: str) ->
 @pytest.mark.parametrize("column", ATLAS_HIGGS.not_features)
 @pytest.mark.parametrize("key", ["columns", "add"])
 def test_what_gives_the_answer_away_is_refused(column: str, key: str) -> None:
+    chosen: dict[str, Any] = {key: [column]}
     with pytest.raises(ConfigError, match=f"{column} cannot be a feature"):
-        resolve_features(ATLAS_HIGGS, **{key: [column]})  # type: ignore[arg-type]
+        resolve_features(ATLAS_HIGGS, **chosen)
 
 
 @pytest.mark.parametrize("name", [s.name for s in feature_sets()])

@@ -174,11 +174,13 @@ class TestStorage:
         assert problem in found
         assert bool(found) == bool(problem)
 
-    def test_a_run_says_so_once_and_keeps_scores(self, config: Config, tmp_path: Path) -> None:
+    def test_a_run_says_so_once_and_keeps_scores(
+        self, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         higgsbench.register_model(ModelSpec("near", Unknown(), sample_weight=False))
         heard, order = Notes(), list[str]()
-        heard.warn = lambda text: order.append(text)  # type: ignore[method-assign]
-        heard.started = lambda *unit: order.append("started")  # type: ignore[method-assign]
+        monkeypatch.setattr(heard, "warn", order.append)
+        monkeypatch.setattr(heard, "started", lambda *unit: order.append("started"))
         higgsbench.run(config("near"), output=tmp_path, jobs=1, listener=heard)
         assert order[0].startswith("near: its scores are stored, its fitted models are not, so `predict`")
         assert "store_models: false" in order[0]

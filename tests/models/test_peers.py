@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -258,8 +257,7 @@ def test_the_real_one_uses_weights_and_leaves_nothing(
     once = (rng.normal(size=(300, 3)) + 2.0 * truth[:, None]).astype(np.float32)
     both, labels = np.tile(once, (2, 1)), np.concatenate([truth, 1 - truth])
     model = build(name, **REAL[name]).fit(both, labels, sample_weight=np.repeat([1.99, 0.01], 300))
-    assert os.listdir(temporary) == ["here"]  # noqa: PTH208
-    assert os.listdir(here) == []  # noqa: PTH208
+    assert [*temporary.rglob("*")] == [here]
     assert (model.predict(once) == truth).mean() > 0.85
     shown = capfd.readouterr()
     assert shown.out + shown.err == ""

@@ -159,8 +159,9 @@ def test_figures_of_odd_names_stay_in_their_folder(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Pictures, "_write", lambda self, folder, stem, figure: written.append(stem))
     monkeypatch.setattr("higgsbench.pages.drawing.svg_text", lambda figure: "<svg/>")
     pictures = Pictures(tmp_path / "figures")
+    figure: Any = None
     for name in ("../../x", "/etc/passwd", "..", "a\x00b", "x" * 500, "CON", ""):
-        pictures.add(name, None, name)  # type: ignore[arg-type]
+        pictures.add(name, figure, name)
     assert all(re.fullmatch(r"[a-z0-9.-]{1,83}", stem) and ".." not in stem for stem in written)
 
 

@@ -13,8 +13,7 @@ from higgsbench.models import PRESETS, BuildContext, ModelSpec, registered_model
 from higgsbench.models.building import build_estimator
 from higgsbench.tune.study import _including
 
-optuna = pytest.importorskip("optuna", reason="the extra `tune` is not installed")
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution  # noqa: E402
+optuna: Any = pytest.importorskip("optuna", reason="the extra `tune` is not installed")
 
 TUNED = [spec for spec in registered_models() if spec.search_space is not None]
 
@@ -72,11 +71,11 @@ def test_records_with_a_space_pickle(spec: ModelSpec) -> None:
 @pytest.mark.parametrize(
     ("dimension", "inside", "outside"),
     [
-        (IntDistribution(10, 50, step=10), [10, 30, 50], [15, 60, 0]),
-        (IntDistribution(1, 100, log=True), [1, 7], [101]),
-        (FloatDistribution(0.5, 1.0, step=0.25), [0.5, 0.75, 1], [0.6, 1.5]),
-        (FloatDistribution(0.1, 10.0, log=True), [0.1, 3, 10.0], [0.05, 11]),
-        (CategoricalDistribution(["[64]", "[64, 64]", "a"]), [[64], "a"], [[32], 64]),
+        (optuna.distributions.IntDistribution(10, 50, step=10), [10, 30, 50], [15, 60, 0]),
+        (optuna.distributions.IntDistribution(1, 100, log=True), [1, 7], [101]),
+        (optuna.distributions.FloatDistribution(0.5, 1.0, step=0.25), [0.5, 0.75, 1], [0.6, 1.5]),
+        (optuna.distributions.FloatDistribution(0.1, 10.0, log=True), [0.1, 3, 10.0], [0.05, 11]),
+        (optuna.distributions.CategoricalDistribution(["[64]", "[64, 64]", "a"]), [[64], "a"], [[32], 64]),
     ],
 )
 def test_a_study_widens_a_dimension_to_hold_its_start(dimension: Any, inside: list[Any], outside: list[Any]) -> None:
@@ -90,7 +89,11 @@ def test_a_study_widens_a_dimension_to_hold_its_start(dimension: Any, inside: li
 
 @pytest.mark.parametrize(
     ("dimension", "value"),
-    [(IntDistribution(1, 9), 2.5), (IntDistribution(1, 9), True), (FloatDistribution(0.1, 1.0, log=True), 0.0)],
+    [
+        (optuna.distributions.IntDistribution(1, 9), 2.5),
+        (optuna.distributions.IntDistribution(1, 9), True),
+        (optuna.distributions.FloatDistribution(0.1, 1.0, log=True), 0.0),
+    ],
 )
 def test_a_value_of_another_kind_is_refused(dimension: Any, value: Any) -> None:
     with pytest.raises(ModelError, match="cannot lie between"):

@@ -52,9 +52,10 @@ def _written(column: pl.Series) -> _Written:
     parts = text.str.extract_groups(r"^-?(\d+)\.?(\d*)(?:e(-?\d+))?$").struct
     whole, rest = parts.field("1"), parts.field("2").str.strip_chars_end("0")
     exponent = parts.field("3").cast(pl.Int64).fill_null(0)
-    decimals = (rest.str.len_chars().cast(pl.Int64) - exponent).max()
-    digits = (whole + rest).str.strip_chars("0").str.len_chars().max()
-    return _Written(single, values.abs().to_numpy(), int(decimals or 0), int(digits or 0))  # type: ignore[arg-type]
+    decimals = rest.str.len_chars().cast(pl.Int64) - exponent
+    digits = (whole + rest).str.strip_chars("0").str.len_chars()
+    most, figures = (int(counts.drop_nulls().to_numpy().max(initial=0)) for counts in (decimals, digits))
+    return _Written(single, values.abs().to_numpy(), most, figures)
 
 
 class Precision:
