@@ -25,7 +25,7 @@ from higgsbench.config.section import (
     listed,
     problem,
 )
-from higgsbench.config.training import TrainingEvents
+from higgsbench.config.training import Decorrelation, TrainingEvents, TrainingWeights
 from higgsbench.ensemble.blend import BLEND_METHODS
 from higgsbench.ensemble.cut import CUT_RULES
 from higgsbench.errors import ConfigError, repeated, shortened
@@ -159,7 +159,6 @@ def _feature_sets() -> Iterable[str]:
 
 
 JetSplit = Literal["none", "groups", "both"]
-TrainingWeights = Literal["balanced", "sqrt_balanced", "physical", "none"]
 Calibration = Literal["auto", "prior", "logit"]
 Preset = Literal["quick", "good", "best"]
 
@@ -201,6 +200,8 @@ class ModelConfig(Strict):
     """As the run's key, for this model."""
     features: FeatureConfig | None = None
     """As the run's key, for this model."""
+    decorrelate: Decorrelation | None = None
+    """Penalise a score that depends on a column, while the networks of `torch_mlp` are trained."""
     training_events: TrainingEvents | None = None
     """Train on this number of events instead of all; such a model is cross-validated only, without a test."""
     pretrain: SimulatedEvents | None = None
@@ -308,7 +309,7 @@ class TrainingKeys(Strict):
     ] = 42
     """Seed of folds and models, or a list of seeds: one repeat of the cross-validation for each."""
     training_weights: TrainingWeights | None = None
-    """Training weights: equal class totals, their square roots, the events' own, or none; by default the preset's."""
+    """Training weights: equal class totals, their square roots, the events' own, none, or flat in a column."""
     jet_split: JetSplit = "none"
     """One model for all events, one per jet group, or a row for each of these."""
     jet_groups: Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1)] | None = None

@@ -68,11 +68,13 @@ class FromLogOdds:
         return predicted
 
 
-def fit_weighted(estimator: Any, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None) -> Any:
+def fit_weighted(
+    estimator: Any, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None, **more: Any
+) -> Any:
     """Fit in place, with the weights for the classifier at the end of a Pipeline; None trains unweighted.
 
-    The weights are addressed to the last step by its name. scikit-learn's metadata routing refuses that, so it is
-    turned off during the fit, whatever the caller has configured.
+    The weights, and `more` arguments of its `fit`, are addressed to the last step by its name. scikit-learn's metadata
+    routing refuses that, so it is turned off during the fit, whatever the caller has configured.
     """
     if sample_weight is None:
         return estimator.fit(X, y)
@@ -81,7 +83,8 @@ def fit_weighted(estimator: Any, X: NDArray[Any], y: NDArray[Any], sample_weight
         name, last = last.steps[-1]
         argument += f"{name}__"
     with sklearn.config_context(enable_metadata_routing=False):
-        return estimator.fit(X, y, **{f"{argument}sample_weight": sample_weight})
+        own = {f"{argument}{name}": value for name, value in (more | {"sample_weight": sample_weight}).items()}
+        return estimator.fit(X, y, **own)
 
 
 def read_log_odds(estimator: Any, X: NDArray[Any], reader: LogOdds | None = None) -> NDArray[np.float64]:
@@ -245,7 +248,9 @@ class SeedBag(FromLogOdds, ClassifierMixin, BaseEstimator):  # type: ignore[misc
         bag.estimators_, bag.classes_ = list(members), np.array([0, 1])
         return bag
 
-    def fit(self, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None = None) -> SeedBag:
+    def fit(
+        self, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None = None, **more: Any
+    ) -> SeedBag:
         """Fit all members on X (n, p), y (n,) with training weights (n,), on one set of bins where that is possible."""
         members = [clone(member) for member in self.estimators]
         first, bins = members[0], None
@@ -253,7 +258,7 @@ class SeedBag(FromLogOdds, ClassifierMixin, BaseEstimator):  # type: ignore[misc
             w = np.ones(y.size) if sample_weight is None else sample_weight
             bins = first.shared.prepare(first.estimator, X, y, w)
         self.estimators_ = [
-            fit_weighted(member, X, y, sample_weight) if bins is None else member.fit(X, y, bins=bins)
+            fit_weighted(member, X, y, sample_weight, **more) if bins is None else member.fit(X, y, bins=bins)
             for member in members
         ]
         self.classes_ = np.unique(y)

@@ -65,6 +65,8 @@ class PackedMLPClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type:
         weight_decay: decoupled weight decay of the matrices.
         device: `cpu`, `cuda` or `auto` (`cuda` where there is one); `cuda` falls back to `cpu` with a logged warning.
         num_threads: threads of the processor.
+        decorrelation: strength of the penalty on the squared distance correlation of log-odds and spectator in the
+            background of each batch (Kasieczka and Shih, Phys. Rev. Lett. 125 (2020) 122001, arXiv:2001.05310).
         warm_start: whether `fit` continues with the networks and the scaling of the fit before, if there was one.
         random_state: seed; neither torch's nor numpy's global random numbers are used.
 
@@ -84,6 +86,7 @@ class PackedMLPClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type:
     weight_decay: float = 0.01
     device: str = "cpu"
     num_threads: int = 1
+    decorrelation: float = 0.0
     warm_start: bool = False
     random_state: int | np.random.RandomState | None = None
 
@@ -106,12 +109,22 @@ class PackedMLPClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate!r}")
         if not 0.0 <= self.weight_decay < np.inf:
             raise ValueError(f"weight_decay must not be negative, got {self.weight_decay!r}")
+        if not 0.0 <= self.decorrelation < np.inf:
+            raise ValueError(f"decorrelation must not be negative, got {self.decorrelation!r}")
         if self.device not in DEVICES:
             raise ValueError(f"device must be one of {', '.join(DEVICES)}, got {self.device!r}")
         return self
 
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> PackedMLPClassifier:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        spectator: NDArray[np.float32] | None = None,
+    ) -> PackedMLPClassifier:
         """Fit on X (n, p), y (n,) of two classes and sample_weight (n,), whose scale does not matter.
+
+        `spectator` (n,), NaN where missing, is what the score should not depend on; `decorrelation` needs it.
 
         Raises:
             MissingExtraError: if torch is not installed.
@@ -135,7 +148,12 @@ class PackedMLPClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type:
         else:
             seed = int(np.random.default_rng(self.random_state).integers(2**63 - 1))
         weight = (w / w.mean()).astype(np.float32)
-        self.layers_ = _train(self, seed, before, self._standardised(X_), coded.astype(np.float32), weight)
+        arrays = [self._standardised(X_), coded.astype(np.float32), weight]
+        if self.decorrelation > 0.0:
+            if spectator is None:
+                raise ValueError("decorrelation needs a spectator")
+            arrays += [np.nan_to_num(spectator), weight * (coded == 0) * np.isfinite(spectator)]
+        self.layers_ = _train(self, seed, before, *arrays)
         return self
 
     def _standardised(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -196,7 +214,8 @@ def is_count(value: Any, least: int = 1) -> bool:
 def _train(model: PackedMLPClassifier, seed: int, before: Layers | None, *arrays: NDArray[np.float32]) -> Layers:
     """Train all members on standardised X (n, p), truth (n,) of 0 and 1 and weights (n,) of mean 1, logistic loss.
 
-    If there are no layers yet, the fit starts from random ones.
+    With a penalty, the spectator (n,) and its weights (n,) follow. If there are no layers yet, the fit starts from
+    random ones.
     """
     try:
         import torch
@@ -252,7 +271,7 @@ def _copied(before: Layers, device: str) -> list[tuple[Any, Any]]:
 def _run(model: PackedMLPClassifier, layers: list[tuple[Any, Any]], events: list[Any], generator: Any) -> None:
     import torch
 
-    X, truth, weight = events
+    X, truth, weight, *penalised = events
     n = truth.shape[0]
     batch = min(model.batch_size, max(1, n // LEAST_STEPS))
     per_epoch = n // batch
@@ -271,9 +290,25 @@ def _run(model: PackedMLPClassifier, layers: list[tuple[Any, Any]], events: list
         log_odds = _forward(layers, X[rows], model.dropout, generator)
         log_loss = torch.nn.functional.binary_cross_entropy_with_logits
         loss = log_loss(log_odds, truth[rows], weight[rows], reduction="sum")
+        loss = loss / batch
+        if penalised:
+            loss = loss + model.decorrelation * _correlation(log_odds, *(values[rows] for values in penalised)).sum()
         optimizer.zero_grad()
-        (loss / batch).backward()
+        loss.backward()
         optimizer.step()
+
+
+def _correlation(score: Any, spectator: Any, weight: Any) -> Any:
+    """Squared distance correlation (members,) of scores and spectator, weighted, (members, batch) each."""
+    p = (weight / weight.sum(dim=1, keepdim=True).clamp_min(1e-12))[..., None]
+    centred = []
+    for values in (score, spectator):
+        distance = (values[:, :, None] - values[:, None, :]).abs()
+        mean = distance @ p
+        centred.append(distance - mean - mean.mT + p.mT @ mean)
+    a, b = centred
+    xy, xx, yy = ((p.mT @ (one * other) @ p)[:, 0, 0] for one, other in ((a, b), (a, a), (b, b)))
+    return xy / (xx * yy).clamp_min(1e-12).sqrt()
 
 
 def _cycle(progress: float) -> float:

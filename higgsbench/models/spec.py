@@ -51,6 +51,7 @@ class BuildContext:
         categories: number of values of each of the first columns of X. These are categorical: they have the position
             of the value, or NaN if it is missing or does not occur in training. The other columns are numbers.
         own_table: whether the estimator alone uses its table, in `fit` and for predictions, and may overwrite it.
+        decorrelation: strength of the penalty on a score that depends on a spectator; 0 without one.
 
     Example:
         >>> from sklearn.ensemble import ExtraTreesClassifier
@@ -65,6 +66,7 @@ class BuildContext:
     events: int | None = None
     own_table: bool = False
     categories: tuple[int, ...] = ()
+    decorrelation: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -111,15 +113,17 @@ def release(array: NDArray[Any]) -> None:
 
 @dataclass(frozen=True)
 class Training:
-    """Events to train on that stay on disk: features (n, p), truth (n,) and training weights (n,)."""
+    """Events to train on that stay on disk: features (n, p), truth (n,), training weights (n,) and spectator (n,)."""
 
     data: RowsOnDisk
     y: NDArray[np.bool_]
     weight: NDArray[np.float64]
+    spectator: NDArray[np.float32] | None = None
 
     def chosen(self, index: NDArray[np.int64]) -> Training:
         """Return some of the events, by their ascending positions."""
-        return Training(self.data.chosen(index), self.y[index], self.weight[index])
+        spectator = None if self.spectator is None else self.spectator[index]
+        return Training(self.data.chosen(index), self.y[index], self.weight[index], spectator)
 
 
 @dataclass(frozen=True)
@@ -213,6 +217,8 @@ class ModelSpec:
             continues on the run's events, in place of the preset's; None if it cannot continue.
         files: for parameters, returns the digest of the files that they name, part of a unit's identity; a
             `ModelError`, before a run trains, says how to get a missing one.
+        decorrelates: whether `fit` takes a `spectator` (n,) and penalises a score that depends on it in background, by
+            `BuildContext.decorrelation` (the key `decorrelate` of a configuration).
         code: identity of code beyond the builder's own that determines the scores; part of a stored unit's identity.
 
     Example:
@@ -253,6 +259,7 @@ class ModelSpec:
     code: str = ""
     files: Callable[[Mapping[str, Any]], str] | None = None
     pretraining: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
+    decorrelates: bool = False
 
     def __post_init__(self) -> None:
         name, build = (getattr(self, key) for key in ("name", "build"))  # type annotations are not enforced

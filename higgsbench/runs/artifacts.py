@@ -140,7 +140,7 @@ def written_out(config: RunConfig, rows: Iterable[Row]) -> dict[str, Any]:
             "label": row.label,
             "preset": row.preset,
             "params": row.params,
-            "training_weights": row.training_weights,
+            "training_weights": row.training_weights if row.planed is None else {"flat_in": row.planed.columns[0]},
             "features": row.choice.model_dump(mode="json", exclude_none=True),
         }
         for entry, row in ((entry, by_label[entry.row_label]) for entry in config.models)

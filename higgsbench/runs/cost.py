@@ -97,7 +97,8 @@ class MeasuredCost:
         keys = []
         for row in plan.rows:
             own = {name: value for name, value in row.params.items() if name != BAG}
-            keys.append(canonical_digest([row.spec.name, own, row.features.digest, row.training_weights]))
+            also = [row.features.digest, row.training_weights, row.decorrelated is not None]
+            keys.append(canonical_digest([row.spec.name, own, *also]))
         for index in sorted(range(len(keys)), key=lambda i: (plan.rows[i].spec.cost, i)):
             if keys[index] not in measured and time.perf_counter() - begin < allowance:
                 with contextlib.suppress(Exception):  # the run itself reports what is wrong with the model
@@ -164,8 +165,9 @@ class MeasuredCost:
         weight = evaluation_weights(y, self.plan.dataset.weight[self.sample[events]], *unit.totals)
         with threadpool_limits(limits=unit.threads):
             estimator: Any = make_estimator(unit, events.size)
+            spectator = None if unit.decorrelate is None else X[events, 0]  # any column takes as long
             begin = time.perf_counter()
-            estimator.fit(X[events], y.astype(np.int64), sample_weight=weight)
+            estimator.fit(X[events], y.astype(np.int64), weight, spectator=spectator)
             fitted = time.perf_counter()
             estimator.decision_function(X[events])
         return fitted - begin, time.perf_counter() - fitted

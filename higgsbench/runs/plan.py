@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from higgsbench.config.model import FeatureConfig
+from higgsbench.config.training import Planing
 from higgsbench.errors import ConfigError, ModelError
 from higgsbench.features import resolve_features
 from higgsbench.files import canonical_digest
-from higgsbench.models import get_model
+from higgsbench.models import get_model, registered_models
 from higgsbench.models.building import on_device
 from higgsbench.runs.dataset import group_problem
 from higgsbench.runs.environment import package_version
@@ -61,6 +62,8 @@ class Row:
         training_events: number of events that each fit is limited to, and number of the draw; None for all events.
         simulation: how it uses simulated events, or None.
         files: digest of the files that its parameters name; empty if they name none.
+        planed: the column in which the training weights are flat, or None.
+        decorrelated: the column that the score should not depend on and the strength of the penalty, or None.
     """
 
     label: str
@@ -77,11 +80,19 @@ class Row:
     training_events: tuple[int, int] | None = None
     simulation: Simulation | None = None
     files: str = ""
+    planed: Features | None = None
+    decorrelated: tuple[Features, float] | None = None
 
     @property
     def name(self) -> str:
         """Unique name of the row within its run."""
         return self.label if self.variant == "global" else f"{self.label} [{self.variant}]"
+
+    @property
+    def inputs(self) -> list[Features]:
+        """What the fits need of the events: what the model sees, and columns that only its training uses."""
+        others = (self.planed, self.decorrelated and self.decorrelated[0])
+        return [self.features, *(features for features in others if features is not None)]
 
     @property
     def can_train_from_disk(self) -> bool:
@@ -208,10 +219,13 @@ def _rows_of(config: RunConfig, entry: ModelConfig, schema: TableSchema, simulat
         choice = FeatureConfig(set=DEFAULT_FEATURES)  # the layout lacks columns of the preset's set
         features = chosen_features(choice, schema)
     wanted = entry.training_weights or config.training_weights or settings.training_weights or DEFAULT_WEIGHTS
-    weights = wanted if spec.sample_weight else "none"
+    columns = _training_columns(entry, wanted, spec, schema)
+    scheme = DEFAULT_WEIGHTS if isinstance(wanted, Planing) else wanted
+    weights = scheme if spec.sample_weight else "none"
     calibration = entry.calibration or config.calibration
     if calibration == "auto":  # events of the simulation are not quite those of the run
-        calibration = "prior" if weights in PROPORTIONAL and entry.trained_on is None else "logit"
+        exact = weights in PROPORTIONAL and entry.trained_on is None and not columns
+        calibration = "prior" if exact else "logit"
     split = entry.jet_split or config.jet_split
     variants = {"none": ("global",), "groups": ("jets",), "both": ("global", "jets")}[split]
     params, note = on_device(spec, {**settings.params, **spec.canonical(entry.params)}, config.device)
@@ -222,10 +236,42 @@ def _rows_of(config: RunConfig, entry: ModelConfig, schema: TableSchema, simulat
         params |= simulation.then or {}
     limit = None if entry.training_events is None else (entry.training_events.number, entry.training_events.draw)
     note = "; ".join(text for text in (note, without) if text)
-    how: dict[str, Any] = {"device_note": note, "training_events": limit, "simulation": simulation}
+    how: dict[str, Any] = {"device_note": note, "training_events": limit, "simulation": simulation, **columns}
     return [
         Row(entry.row_label, v, spec, params, preset, weights, calibration, choice, features, **how) for v in variants
     ]
+
+
+def _training_columns(
+    entry: ModelConfig, weights: str | Planing, spec: ModelSpec, schema: TableSchema
+) -> dict[str, Any]:
+    """Return the columns that only the training of a row uses: its `planed` and `decorrelated`.
+
+    Raises:
+        ConfigError: naming the key, if there is no such column or the model cannot use it.
+    """
+    found: dict[str, Any] = {}
+    if isinstance(weights, Planing):
+        if not spec.sample_weight:
+            raise ConfigError(f"training_weights: model {spec.name!r} takes no weights, so `flat_in` is impossible")
+        found["planed"] = _column("training_weights.flat_in", weights.flat_in, schema)
+    if entry.decorrelate is not None:
+        if not spec.decorrelates:
+            able = " or ".join(model.name for model in registered_models() if model.decorrelates)
+            raise ConfigError(f"decorrelate: model {spec.name!r} has no such penalty; use {able}")
+        column = _column("decorrelate.column", entry.decorrelate.column, schema)
+        found["decorrelated"] = column, entry.decorrelate.strength
+    if found and (entry.pretrain or entry.trained_on):
+        key = "training_weights.flat_in" if "planed" in found else "decorrelate"
+        raise ConfigError(f"{key}: cannot be combined with `pretrain` or `trained_on`; remove one of them")
+    return found
+
+
+def _column(key: str, name: str, schema: TableSchema) -> Features:
+    try:
+        return resolve_features(schema, columns=[name])
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from error
 
 
 def chosen_features(choice: FeatureConfig, schema: TableSchema) -> Features:
@@ -283,6 +329,11 @@ def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> l
         "missing": row.spec.missing,
         "versions": {name: package_version(name) or "none" for name in {*row.spec.requires, "numpy", "scikit-learn"}},
     }
+    if row.planed is not None:
+        shared["planed"] = identity["planed"] = f"X-{row.planed.digest}"
+    if row.decorrelated is not None:
+        column, strength = row.decorrelated
+        shared["decorrelate"] = identity["decorrelate"] = (f"X-{column.digest}", strength)
     if row.simulation is not None:
         start = _start(row, shared, identity)
         shared["start"], identity["start"] = start, [start.unit.key, start.params]

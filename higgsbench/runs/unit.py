@@ -75,6 +75,9 @@ class Unit:
         model_file: temporary file for the fitted model, or None where it is not kept.
         training_events: number of events that it is limited to, and number of the draw; None for all.
         start: the model from simulated events that it starts from, or None.
+        planed: name of the matrix with the column in which the training weights are flat, or None.
+        decorrelate: name of the matrix with the column that the score should not depend on and the strength of the
+            penalty, or None.
     """
 
     key: str
@@ -98,6 +101,8 @@ class Unit:
     model_file: str | None = None
     training_events: tuple[int, int] | None = None
     start: Start | None = None
+    planed: str | None = None
+    decorrelate: tuple[str, float] | None = None
 
 
 class StoredModel(NamedTuple):
@@ -272,7 +277,9 @@ def make_estimator(unit: Unit, events: int, workspace: Workspace | None = None) 
     from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier, unit_codecs
 
     split = unit.groups is not None
-    context = BuildContext(unit.seed, unit.threads, unit.columns, split, events, categories=unit.categories)
+    strength = 0.0 if unit.decorrelate is None else unit.decorrelate[1]
+    own: dict[str, Any] = {"categories": unit.categories, "decorrelation": strength}
+    context = BuildContext(unit.seed, unit.threads, unit.columns, split, events, **own)
     inner = build_estimator(unit.spec, unit.params, context)
     if unit.start is not None and workspace is not None:
         from higgsbench.models.pretrain import Pretrained
@@ -334,21 +341,24 @@ def _fit(
     from higgsbench.models import BuildContext
     from higgsbench.models.building import estimator_from_disk
     from higgsbench.models.spec import RowsOnDisk
-    from higgsbench.validation import group_index
+    from higgsbench.validation import group_index, planed
 
     X, y = workspace.load(unit.matrix), np.asarray(workspace.load("y")[train])
     evaluation = evaluation_weights(y, workspace.load("weight")[train], *unit.totals)
+    member = np.zeros(train.size, np.int64) if group is None else group_index(group[train], estimator.groups)
+    if unit.planed is not None:
+        evaluation = planed(y, evaluation, workspace.load(unit.planed)[train, 0].astype(np.float64), member)
     features = None if unit.from_disk else chosen_rows(X, train, group)
     begin = time.perf_counter()
     if features is not None:
         process = workspace.load("process")[train]
-        estimator.fit(features, y.astype(np.int64), sample_weight=evaluation, process=process)
+        spectator = None if unit.decorrelate is None else workspace.load(unit.decorrelate[0])[train, 0]
+        estimator.fit(features, y.astype(np.int64), evaluation, process, spectator)
     else:
         context = BuildContext(unit.seed, unit.threads, unit.columns)
         fit = functools.partial(estimator_from_disk, unit.spec, unit.params, context)
-        member = () if group is None else (group_index(group[train], estimator.groups),)
-        estimator.classes_, estimator.n_features_in_ = np.array([0, 1]), X.shape[1] + len(member)
-        estimator.fit_rows(fit, RowsOnDisk(X, train), y, evaluation, *member)
+        estimator.classes_, estimator.n_features_in_ = np.array([0, 1]), X.shape[1] + (group is not None)
+        estimator.fit_rows(fit, RowsOnDisk(X, train), y, evaluation, *(() if group is None else (member,)))
     return time.perf_counter() - begin
 
 

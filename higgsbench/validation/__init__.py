@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from higgsbench.errors import ConfigError, shortened
+from higgsbench.metrics.weights import equal_bins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -205,6 +206,46 @@ def training_weights(y: NDArray[np.bool_], evaluation: NDArray[np.float64], sche
                 raise ConfigError("training_weights: balancing needs weights of both classes with a positive sum")
             w[members] /= total
     return w * (y.size / float(np.sum(w)))
+
+
+PLANING_BINS = 30
+"""Bins in which planing makes the distribution of a column flat."""
+
+
+def planed(
+    y: NDArray[np.bool_], evaluation: NDArray[np.float64], values: NDArray[np.float64], part: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Rescale weights so that a quantity has the same, flat distribution in both classes ("planing").
+
+    Both classes get equal shares in 30 bins that hold equal parts of the two classes together, and the same share of
+    missing values. A bin in which a class has no positive weight stays as it is.
+
+    Source: Chang, Cohen and Ostdiek, Phys. Rev. D 97 (2018) 056009, arXiv:1709.10106.
+
+    Args:
+        y: (n,) truth.
+        evaluation: (n,) evaluation weights; each class has a positive sum in each part.
+        values: (n,) the quantity, NaN where missing.
+        part: (n,) part of each event; each part, such as a jet group, is made flat on its own.
+
+    Returns:
+        (n,) weights; the sum of each class in each part is unchanged.
+    """
+    out = evaluation.copy()
+    for number in np.unique(part):
+        rows = np.flatnonzero(part == number)
+        members = [rows[y[rows]], rows[~y[rows]]]
+        half = np.zeros(y.size)
+        for own in members:
+            half[own] = evaluation[own] / np.sum(evaluation[own])
+        place = np.empty(y.size, dtype=np.intp)
+        place[rows] = equal_bins(values[rows], half[rows], PLANING_BINS)
+        shares = [np.bincount(place[own], half[own], PLANING_BINS + 1) for own in members]
+        for own, share in zip(members, shares, strict=True):
+            factor = np.divide(sum(shares), 2.0 * share, out=np.ones_like(share), where=share > 0.0)
+            scaled = evaluation[own] * factor[place[own]]
+            out[own] = scaled * (np.sum(evaluation[own]) / np.sum(scaled))
+    return out
 
 
 NEGATIVE_WEIGHTS = ("drop", "absolute", "zero", "resample")

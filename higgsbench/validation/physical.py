@@ -84,7 +84,8 @@ class PhysicalBase(FromLogOdds, ClassifierMixin, MetaEstimatorMixin, BaseEstimat
         """Train a clone of the submodel (logistic regression where there is none) on events in memory."""
         estimator = LogisticRegression() if self.estimator is None else clone(self.estimator)
         weight = events.weight if self.weighted else None
-        return fit_weighted(estimator, events.data.values(), events.y.astype(np.int64), weight)
+        more = {} if events.spectator is None else {"spectator": events.spectator}
+        return fit_weighted(estimator, events.data.values(), events.y.astype(np.int64), weight, **more)
 
     def _checked_predict(self, X: ArrayLike) -> NDArray[Any]:
         check_is_fitted(self)
@@ -152,18 +153,23 @@ class PhysicalClassifier(PhysicalBase):
     log_odds: LogOddsReader | None = None
 
     def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, process: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        process: ArrayLike | None = None,
+        spectator: NDArray[np.float32] | None = None,
     ) -> PhysicalClassifier:
         """Fit on X (n, p), y (n,) with evaluation weights sample_weight (n,), and numbers of the processes (n,).
 
-        Only `negative_weights="resample"` uses the processes.
+        Only `negative_weights="resample"` uses the processes, and only a submodel that takes one the spectator (n,).
 
         Raises:
             ValueError: for malformed input, a single class or a class whose weights do not sum to a positive number.
         """
         X_, y_, w = self._checked_fit(X, y, sample_weight)
         known = None if process is None else np.asarray(process)
-        self.fit_rows(self._train, RowsOnDisk(X_, np.arange(y_.size)), y_, w, known)
+        self.fit_rows(self._train, RowsOnDisk(X_, np.arange(y_.size)), y_, w, known, spectator)
         return self
 
     def fit_rows(
@@ -173,11 +179,14 @@ class PhysicalClassifier(PhysicalBase):
         y: NDArray[np.bool_],
         w: NDArray[np.float64],
         process: NDArray[np.int64] | None = None,
+        spectator: NDArray[np.float32] | None = None,
     ) -> None:
-        """Fit in place on data (n, p), truth, evaluation weights and processes (n,), in memory or on disk."""
+        """Fit in place on data (n, p) in memory or on disk, truth, evaluation weights, processes, spectator (n,)."""
         usable, kept = without_negative(w, self.negative_weights, y, data.values, process)
         weight = training_weights(y[kept], usable[kept], self.training_weights if self.weighted else "none")
-        self.estimator_ = train(Training(data if kept.all() else data.chosen(np.flatnonzero(kept)), y[kept], weight))
+        used = data if kept.all() else data.chosen(np.flatnonzero(kept))
+        own = None if spectator is None else spectator[kept]
+        self.estimator_ = train(Training(used, y[kept], weight, own))
         self.prior_shift_ = log_ratio(class_sums(y, w)) - log_ratio(class_sums(y[kept], weight))
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -245,11 +254,16 @@ class JetSplitClassifier(PhysicalBase):
         return group_index(values.astype(np.int64), self.groups)
 
     def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, process: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        process: ArrayLike | None = None,
+        spectator: NDArray[np.float32] | None = None,
     ) -> JetSplitClassifier:
         """Fit one submodel per group on X (n, p), y (n,) with evaluation weights sample_weight (n,).
 
-        `process` as for `PhysicalClassifier`.
+        `process` and `spectator` as for `PhysicalClassifier`.
 
         Raises:
             ConfigError: if an event belongs to no group.
@@ -258,7 +272,7 @@ class JetSplitClassifier(PhysicalBase):
         """
         X_, y_, w = self._checked_fit(X, y, sample_weight)
         known = None if process is None else np.asarray(process)
-        self.fit_rows(self._train, RowsOnDisk(X_, np.arange(y_.size)), y_, w, self._members(X_), known)
+        self.fit_rows(self._train, RowsOnDisk(X_, np.arange(y_.size)), y_, w, self._members(X_), known, spectator)
         return self
 
     def fit_rows(
@@ -269,8 +283,9 @@ class JetSplitClassifier(PhysicalBase):
         w: NDArray[np.float64],
         member: NDArray[np.int64],
         process: NDArray[np.int64] | None = None,
+        spectator: NDArray[np.float32] | None = None,
     ) -> None:
-        """Fit in place on data (n, p), truth, evaluation weights, positions of the groups and processes (n,).
+        """Fit in place on data (n, p), truth, evaluation weights, positions of the groups, processes, spectator (n,).
 
         Raises:
             ModelError: if a group lacks a class with positive weight.
@@ -289,8 +304,9 @@ class JetSplitClassifier(PhysicalBase):
             columns = np.array(carrying or [0], dtype=np.intp)
             submodel = PhysicalClassifier(self.estimator, **schemes)
             submodel.classes_, submodel.n_features_in_ = np.array([0, 1]), columns.size
-            own = None if process is None else process[rows]
-            submodel.fit_rows(train, RowsOnDisk(data.X, data.rows[rows], columns), y[rows], w[rows], own)
+            known = None if process is None else process[rows]
+            own = None if spectator is None else spectator[rows]
+            submodel.fit_rows(train, RowsOnDisk(data.X, data.rows[rows], columns), y[rows], w[rows], known, own)
             if not self.prior_correction:
                 submodel.prior_shift_ -= log_ratio(sums)
             self.submodels_.append(submodel)

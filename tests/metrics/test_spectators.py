@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.spatial.distance import jensenshannon
 
 from higgsbench import distance_correlation, shape_change
 from higgsbench.errors import MetricError
-from higgsbench.metrics import Scored, mean_estimate
+from higgsbench.metrics import Estimate, Scored, mean_estimate
 from higgsbench.metrics.spectators import metric_of, spectator_metrics
 from higgsbench.metrics.weights import equal_bins
 
@@ -67,7 +68,11 @@ def test_influence_is_the_derivative_by_the_weight() -> None:
     x, y, w = pairs(200, 2, 8)
     selected = y > 0.5
     few = x.round(0)  # these values keep their bins when a weight changes
-    for estimate in (lambda w: distance_correlation(x, y, w), lambda w: shape_change(few, selected, w)):
+    estimates: list[Callable[[Array], Estimate]] = [
+        lambda w: distance_correlation(x, y, w),
+        lambda w: shape_change(few, selected, w),
+    ]
+    for estimate in estimates:
         found = estimate(w.astype(float))
         assert np.sum(found.influence) == pytest.approx(0.0, abs=1e-12)
         for at in (0, 57, 120):

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from higgsbench.metrics import roc_auc
-from higgsbench.models.packed import CLIP, PackedMLPClassifier
+from higgsbench.metrics.spectators import distance_correlation
+from higgsbench.models.packed import CLIP, PackedMLPClassifier, _correlation
 
 ROOT = Path(__file__).parents[2]
 SMALL: dict[str, Any] = {"members": 3, "hidden_layer_sizes": [8, 6], "epochs": 4, "batch_size": 32}
@@ -269,3 +270,32 @@ def test_scikit_learn_rules(torch: Any, estimator: Any, check: Any) -> None:
         # Wanted to 1e-7, which the processor's kernels decide; test_blocks_of_events_do_not_show allows for float32.
         pytest.skip("float32 products of one row may round differently from those of many")
     check(estimator)
+
+
+def test_the_penalty_is_the_squared_distance_correlation_of_the_background(torch: Any) -> None:
+    rng = np.random.default_rng(3)
+    score, spectator, weight = rng.normal(size=(3, 2, 40)).astype(np.float32)
+    spectator = spectator + score**2
+    found = _correlation(*(torch.from_numpy(values) for values in (score, spectator, np.abs(weight))))
+    for member in range(2):
+        expected = distance_correlation(score[member], spectator[member], np.abs(weight[member])).value ** 2
+        assert float(found[member]) == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_decorrelated_fit_ignores_missing_spectators_and_is_stored(torch: Any) -> None:
+    X, _ = problem(600)
+    spectator = X[:, 0].copy()
+    y = (spectator + 0.5 * np.random.default_rng(0).normal(size=600) > 0.0).astype(np.int64)
+    spectator[::7] = np.nan
+    model = PackedMLPClassifier(random_state=1, decorrelation=5.0, **SMALL).fit(X, y, spectator=spectator)
+    plain = PackedMLPClassifier(random_state=1, **SMALL).fit(X, y, spectator=spectator)
+    used = (y == 0) & np.isfinite(spectator)
+    free, bound = (
+        distance_correlation(m.decision_function(X)[used], spectator[used], np.ones(used.sum())).value
+        for m in (model, plain)
+    )
+    assert free < 0.4 * bound
+    again = PackedMLPClassifier.from_state(*model.state())
+    np.testing.assert_array_equal(again.decision_function(X), model.decision_function(X))
+    with pytest.raises(ValueError, match="decorrelation needs a spectator"):
+        PackedMLPClassifier(decorrelation=1.0, **SMALL).fit(X, y)

@@ -114,7 +114,12 @@ _LAYERS = ([32], [64], [128], [64, 64], [96, 96], [128, 128], [64, 64, 64])
 def _build(params: Mapping[str, Any], context: BuildContext) -> Any:
     from higgsbench.models.packed import PackedMLPClassifier
 
-    return PackedMLPClassifier(random_state=context.seed, num_threads=context.threads, **params).check()
+    own: dict[str, Any] = {
+        "random_state": context.seed,
+        "num_threads": context.threads,
+        "decorrelation": context.decorrelation,
+    }
+    return PackedMLPClassifier(**own, **params).check()
 
 
 MODELS = (
@@ -205,7 +210,8 @@ MODELS = (
         extra="torch",
         codecs=(StateCodec("torch_mlp", "higgsbench.models.packed:PackedMLPClassifier"),),
         parameters=functools.partial(parameter_names, "higgsbench.models.packed", "PackedMLPClassifier"),
-        harness=("random_state", "num_threads"),
+        harness=("random_state", "num_threads", "decorrelation"),
+        decorrelates=True,
         cost=10.0,
         rounds=("epochs",),
         pretraining=({"epochs": 3}, {"epochs": 5, "learning_rate": 0.002, "warm_start": True}),
