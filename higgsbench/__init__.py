@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from higgsbench.registry import lazy_names
 
 if TYPE_CHECKING:
-    from higgsbench.api.results import compare_models, interval, members, stats, write_report
+    from higgsbench.api.results import blend, compare_models, interval, members, stats, write_report
     from higgsbench.api.running import learning_curve, run, tune_model
     from higgsbench.api.scoring import predict, score, submission
     from higgsbench.api.suites import suite
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _HOME = {
-    "higgsbench.api.results": ("compare_models", "interval", "members", "stats", "write_report"),
+    "higgsbench.api.results": ("blend", "compare_models", "interval", "members", "stats", "write_report"),
     "higgsbench.api.running": ("learning_curve", "run", "tune_model"),
     "higgsbench.api.scoring": ("predict", "score", "submission"),
     "higgsbench.api.suites": ("suite",),
@@ -47,12 +47,12 @@ _HOME = {
     "higgsbench.validation.stacking": ("StackingEnsemble",),
 }
 
-__all__ = ["ATLAS_HIGGS", "BuildContext", "Events", "HiggsbenchError", "JetSplitClassifier", "Leaderboard", "ModelSpec",
-           "PhysicalClassifier", "StackingEnsemble", "TableSchema", "__version__", "ams", "ams_scan", "best_cut",
-           "compare_models", "distance_correlation", "evaluation_weights", "export_cabinetry", "export_mlflow",
-           "export_native", "export_onnx", "import_models", "interval", "learning_curve", "load_events", "members",
-           "predict", "register_model", "run", "score", "shape_change", "stats", "submission", "suite", "tune_model",
-           "write_report"]  # fmt: skip
+__all__ = ["ATLAS_HIGGS", "BuildContext", "Events", "HiggsbenchError", "JetSplitClassifier", "Leaderboard",
+           "ModelSpec", "PhysicalClassifier", "StackingEnsemble", "TableSchema", "__version__", "ams", "ams_scan",
+           "best_cut", "blend", "compare_models", "distance_correlation", "evaluation_weights", "export_cabinetry",
+           "export_mlflow", "export_native", "export_onnx", "import_models", "interval", "learning_curve",
+           "load_events", "members", "predict", "register_model", "run", "score", "shape_change", "stats",
+           "submission", "suite", "tune_model", "write_report"]  # fmt: skip
 
 __getattr__ = lazy_names(__name__, _HOME)
 

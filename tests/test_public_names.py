@@ -12,7 +12,7 @@ from higgsbench.errors import HiggsbenchError
 
 NAMES = ["ATLAS_HIGGS", "BuildContext", "Events", "HiggsbenchError", "JetSplitClassifier", "Leaderboard", "ModelSpec",
          "PhysicalClassifier", "StackingEnsemble", "TableSchema", "__version__", "ams", "ams_scan", "best_cut",
-         "compare_models", "distance_correlation", "evaluation_weights", "export_cabinetry", "export_mlflow",
+         "blend", "compare_models", "distance_correlation", "evaluation_weights", "export_cabinetry", "export_mlflow",
          "export_native", "export_onnx", "import_models", "interval", "learning_curve", "load_events", "members",
          "predict", "register_model", "run", "score", "shape_change", "stats", "submission", "suite", "tune_model",
          "write_report"]  # fmt: skip

@@ -13,6 +13,7 @@ from higgsbench.runs import find_run
 
 if TYPE_CHECKING:
     from higgsbench.compare import Comparison
+    from higgsbench.compare.portfolio import Portfolio
     from higgsbench.ensemble.blend import Diversity
     from higgsbench.inference.interval import Intervals
     from higgsbench.inference.statistics import Statistics
@@ -79,13 +80,38 @@ def compare_models(
     target = _path(events)
     if target is not None:
         check_target(target)
-    names = [str(getattr(given, "folder", given)) for given in runs]
-    specs = [f"{name}:{model}" for name in names for model in models] or names
-    contenders, notes = load_contenders(specs, run=run, results=results, common=common)
+    contenders, notes = load_contenders(_specs(runs, models), run=run, results=results, common=common)
     comparison = compare(contenders, notes, replicas=replicas)
     if target is not None:
         write_selections(target, contenders[0], comparison)
     return comparison
+
+
+@checked
+def blend(*runs: Run, models: Names = (), replicas: Count = 1000, results: File = "results") -> Portfolio:
+    """Search the stored scores of runs on the same folds for the best blend, as `higgsbench blend` does.
+
+    Args:
+        runs: runs, or `RUN:MODEL` for one row of a run.
+        models: rows or labels to keep of every run; all when empty.
+        replicas: number of bootstrap replicas.
+        results: folder that holds runs.
+
+    Returns:
+        The blend and its members, with their differences.
+
+    Raises:
+        HiggsbenchError: if a run or model is not known, or they cannot be blended.
+
+    Example:
+        >>> found = higgsbench.blend("latest")
+        >>> sorted(found.weights)
+        ['lightgbm', 'logistic']
+    """
+    from higgsbench.compare import load_contenders
+    from higgsbench.compare.portfolio import search_blend
+
+    return search_blend(*load_contenders(_specs(runs, models), results=results), replicas=replicas)
 
 
 @checked
@@ -265,6 +291,12 @@ def write_report(
     )
     write_page(Path(output), render_report(context))
     return stored.folder
+
+
+def _specs(runs: Sequence[Run], models: Sequence[str]) -> list[str]:
+    """Return what `load_contenders` reads: runs, or some rows of each."""
+    names = [str(getattr(given, "folder", given)) for given in runs]
+    return [f"{name}:{model}" for name in names for model in models] or names
 
 
 def _path(name: str | Path | None) -> Path | None:

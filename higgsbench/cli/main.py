@@ -75,6 +75,7 @@ class LazyGroup(click.Group):
         "suite": ("run:suite", "Rank models over several data sets and seeds."),
         "leaderboard": ("tables:leaderboard", "Rank the rows of all stored runs."),
         "members": ("tables:members", "Show what each member contributes to the stack of a run."),
+        "blend": ("scoring:blend", "Search the rows of several runs for the best blend."),
         "predict": ("scoring:predict", "Score new events with the stored models of a run."),
         "submit": ("scoring:submit", "Write a submission in the challenge's format."),
         "score": ("scoring:score", "Check a submission and score it against the truth."),

@@ -1,4 +1,4 @@
-"""`higgsbench predict`, `submit`, `score`, `explore` and `export`: use stored models, look at event files."""
+"""`higgsbench predict`, `blend`, `submit`, `score`, `explore` and `export`: use stored models, look at event files."""
 
 from __future__ import annotations
 
@@ -210,6 +210,27 @@ def interval(run: Path, form: str, **options: Any) -> None:
         opt.echo_json(
             {"rows": found.records(), "fits": fits, "mu": found.mu.tolist(), "ends": ends, "notes": found.notes}
         )
+    else:
+        opt.show(found)
+
+
+@opt.command("blend", "blend trees-1a2b3c4d networks-5e6f7a8b")
+@click.argument("what", nargs=-1, required=True, metavar="[RUN | RUN:MODEL]...")
+@click.option("--model", "models", multiple=True, help="Only this row or label of every RUN (repeatable).")
+@click.option("--replicas", type=click.IntRange(2), default=1000, show_default=True, help="Bootstrap replicas.")
+@opt.results_option
+@opt.format_option("table", "json")
+def blend(what: tuple[str, ...], form: str, **options: Any) -> None:
+    """Search the rows of several runs on the same folds for the best blend of their stored scores.
+
+    Nothing is trained. Each fold is scored by a blend whose method and weights come from the other folds, so its gain
+    is honest. The table compares the blend with each row on the same events.
+    """
+    from higgsbench.api import results as api
+
+    found = api.blend(*what, **options)
+    if form == "json":
+        opt.echo_json({"rows": found.records(), "methods": found.methods, "notes": found.notes})
     else:
         opt.show(found)
 
