@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from higgsbench.errors import ConfigError, HiggsbenchError, StoreError
+from higgsbench.files import printable
 from higgsbench.inference import members_of, subsample
 from higgsbench.leaderboard import Leaderboard
 from higgsbench.metrics.weights import evaluation_weights
-from higgsbench.pages.drawing import row_looks
+from higgsbench.pages.drawing import PAPER, SOFT, row_looks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
     from higgsbench.inference.events import RunEvents, Systematic
@@ -165,6 +167,22 @@ class Context:
         """A sentence about the rows without their own figures; empty if all have them."""
         rows, drawn = len(self.rows), len(self.drawn)
         return f" Drawn: {drawn} of {rows} rows, the best and the stack; --all-rows draws all." if drawn < rows else ""
+
+
+def draw_stack(
+    ax: Axes, edges: NDArray[np.float64], parts: Mapping[str, tuple[NDArray[Any], NDArray[Any]]],
+    looks: Sequence[tuple[str, str | None]], error: str,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
+    """Stack contents (k,) of bins, given with their variances; return the sum (k,) and the upper end of its error."""
+    base, variance = np.zeros(edges.size - 1), np.zeros(edges.size - 1)
+    for (name, (content, squares)), (color, hatch) in zip(parts.items(), looks, strict=True):
+        ax.stairs(base + content, edges, baseline=base, fill=True, facecolor=color, edgecolor=PAPER, linewidth=0.4,
+                  hatch=hatch, label=printable(name))  # fmt: skip
+        base, variance = base + content, variance + squares
+    low, high = np.maximum(base - np.sqrt(variance), 0.0), base + np.sqrt(variance)
+    ax.stairs(high, edges, baseline=low, fill=True, facecolor="none", hatch="xxxx", edgecolor=SOFT, linewidth=0,
+              label=error)  # fmt: skip
+    return base, high
 
 
 def histogram(

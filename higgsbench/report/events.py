@@ -15,8 +15,8 @@ from higgsbench.inference.statistics import estimate_cell, processes_table
 from higgsbench.metrics.estimates import suffixed
 from higgsbench.metrics.spectators import spectator_metrics
 from higgsbench.pages import Cell, Gallery, Table, number, percent
-from higgsbench.pages.drawing import PAPER, SERIES, SIGNAL, SOFT, WIDTH, name_quantity, new_figure
-from higgsbench.report.context import histogram
+from higgsbench.pages.drawing import SERIES, SIGNAL, SOFT, WIDTH, name_quantity, new_figure
+from higgsbench.report.context import draw_stack, histogram
 from higgsbench.schema import ATLAS_HIGGS, UNITS
 
 if TYPE_CHECKING:
@@ -149,21 +149,11 @@ def selection_figure(feature: Feature, parts: dict[str, NDArray[np.bool_]], weig
     """
     figure, ax = new_figure(3.6, 2.6)
     edges = edges_of(feature, weight)
-    base, signal, variance = (np.zeros(edges.size - 1) for _ in range(3))
     inside = (feature.values >= edges[0]) & (feature.values <= edges[-1])
-    for (name, part), (color, hatch) in zip(
-        parts.items(), [*LOOKS[: len(parts) - 1][::-1], (SIGNAL, None)], strict=True
-    ):
-        members = inside & part
-        content, squares = histogram(feature.values[members], weight[members], edges)
-        ax.stairs(base + content, edges, baseline=base, fill=True, facecolor=color, edgecolor=PAPER,
-                  linewidth=0.4, hatch=hatch, label=printable(name))  # fmt: skip
-        base = base + content
-        variance += squares
-        signal = content if name == "signal" else signal
-    low, high = np.maximum(base - np.sqrt(variance), 0.0), base + np.sqrt(variance)
-    ax.stairs(high, edges, baseline=low, fill=True, facecolor="none", hatch="xxxx", edgecolor=SOFT, linewidth=0,
-              label="standard error")  # fmt: skip
+    found = {name: histogram(feature.values[inside & of], weight[inside & of], edges) for name, of in parts.items()}
+    looks = [*LOOKS[: len(parts) - 1][::-1], (SIGNAL, None)]
+    base, high = draw_stack(ax, edges, found, looks, "standard error")
+    signal = found["signal"][0]
     if signal.max(initial=0.0) > 0.0:
         factor = max((f for f in _ROUND if f * signal.max() <= base.max()), default=1)
         ax.stairs(factor * signal, edges, color=SIGNAL, linewidth=1.6, linestyle="--", label=f"signal × {factor}")

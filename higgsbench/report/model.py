@@ -10,6 +10,7 @@ from higgsbench.files import printable
 from higgsbench.inference.interval import ModelFit
 from higgsbench.pages import Cell, Gallery, Table, number, with_error
 from higgsbench.pages.drawing import BACKGROUND, PAPER, SERIES, SIGNAL, SOFT, WIDTH, log_axis, name_axis, new_figure
+from higgsbench.report.context import draw_stack
 from higgsbench.report.events import LOOKS
 from higgsbench.runs import read_analysis
 
@@ -90,16 +91,10 @@ def yields_figure(own: Mapping[str, Yield], signal: set[str]) -> Figure:
     figure, ax = new_figure(3.6, 2.6)
     background = sorted((name for name in own if name not in signal), key=lambda name: sum(own[name].events))
     bins = len(next(iter(own.values())).events)
-    edges, base, variance = np.arange(bins + 1) + 0.5, np.zeros(bins), np.zeros(bins)
-    for at, name in enumerate(background):
-        content = np.maximum(own[name].events, 0.0)
-        color, hatch = LOOKS[min(len(background) - 1 - at, len(LOOKS) - 1)]
-        ax.stairs(base + content, edges, baseline=base, fill=True, facecolor=color, edgecolor=PAPER, linewidth=0.4,
-                  hatch=hatch, label=printable(name))  # fmt: skip
-        base, variance = base + content, variance + np.square(own[name].errors)
-    low, high = np.maximum(base - np.sqrt(variance), 0.0), base + np.sqrt(variance)
-    ax.stairs(high, edges, baseline=low, fill=True, facecolor="none", hatch="xxxx", edgecolor=SOFT, linewidth=0,
-              label="simulation error")  # fmt: skip
+    edges = np.linspace(0.5, bins + 0.5, bins + 1)
+    parts = {name: (np.maximum(own[name].events, 0.0), np.square(own[name].errors)) for name in background}
+    looks = [LOOKS[min(place, len(LOOKS) - 1)] for place in reversed(range(len(background)))]
+    base, _ = draw_stack(ax, edges, parts, looks, "simulation error")
     total = np.sum([(0.0,) * bins, *(own[name].events for name in own if name in signal)], axis=0)
     if total.max() > 0.0:
         ax.stairs(total, edges, color=SIGNAL, linewidth=1.6, linestyle="--", label="signal")
