@@ -1,11 +1,4 @@
-"""The 68% interval of the signal strength: expected, with pulls and impacts, and in pseudo-experiments.
-
-A pseudo-experiment draws a signal strength, nuisance parameters theta from their priors, and events. The score of an
-event, and any other column x that the regions use, becomes x + sum_k |theta_k| (x_k - x), where x_k is its value after
-the shift by one standard deviation in the direction of theta_k; the weight is multiplied by (w_k / w)^|theta_k|. So
-events are scored once for each side of a shift. The finite number of simulated events is part of the truth: each event
-counts a Poisson number of times. All rows see the same events.
-"""
+"""The 68% interval of the signal strength: expected, with pulls and impacts, and in pseudo-experiments."""
 
 from __future__ import annotations
 
@@ -16,7 +9,8 @@ import numpy as np
 
 from higgsbench.errors import ConfigError, MetricError, StoreError
 from higgsbench.files import canonical_digest, printable
-from higgsbench.inference.regions import load_model_events, placed, read_model, row_model
+from higgsbench.inference.experiments import Drawing
+from higgsbench.inference.regions import load_model_events, read_model, row_model
 from higgsbench.inference.workspace import POI, Expected, Likelihood, expected_results
 from higgsbench.metrics.significance import interval_score
 from higgsbench.pages import Cell, Shown, Table, number, with_error
@@ -269,18 +263,18 @@ def measure_intervals(
             notes.append(f"{name} is left out: {error}.")
     if not fits:
         raise MetricError(notes[-1])
-    drawn = Drawing(found, mu, seed)
+    drawing = Drawing(found, mu, seed)
     likelihoods = {name: Likelihood(built[name].workspace) for name in fits}
     found_ends: dict[str, list[tuple[float, float]]] = {name: [] for name in fits}
     for toy in range(experiments):
-        counts = drawn.counts(toy)
+        drawn = drawing.events(toy)
         for name, likelihood in likelihoods.items():
-            found_ends[name].append(_ends(likelihood, drawn.data(built[name], toy, counts)))
+            found_ends[name].append(_ends(likelihood, drawing.data(built[name], drawn)))
     ends = {name: np.array(values).reshape(-1, 2) for name, values in found_ends.items()}
     good = np.all([np.isfinite(values).all(axis=1) for values in ends.values()], axis=0)
     if not good.all():
         notes.append(f"{np.sum(~good)} pseudo-experiments are left out for all rows, because a fit of one row failed.")
-    truth = np.array([drawn.parameters(toy)[0] for toy in range(experiments)])[good]
+    truth = np.array([drawing.parameters(toy)[0] for toy in range(experiments)])[good]
     out = Intervals(truth, {name: values[good] for name, values in ends.items()}, fits, tuple(notes))
     setting = canonical_digest([digest, experiments, list(mu), seed])
     _store(run, out, digest, {"setting": setting, "experiments": int(truth.size)})
@@ -320,69 +314,3 @@ def _ends(likelihood: Likelihood, data: NDArray[np.float64]) -> tuple[float, flo
     except MetricError:
         return float("nan"), float("nan")
     return low, high
-
-
-class Drawing:
-    """Pseudo-experiments, each with its own seed, so that all rows see the same events."""
-
-    def __init__(self, found: ModelEvents, mu: tuple[float, float], seed: int) -> None:
-        self._found, self._range, self._seed = found, mu, seed
-        self._names = tuple(dict.fromkeys(entry.name for entry in found.systematics if not entry.free))
-        self._point = np.random.default_rng(seed).random(len(found.events))
-        self._signal = found.events.y
-
-    def parameters(self, toy: int) -> tuple[float, dict[str, float]]:
-        """Return the true signal strength and nuisance parameters."""
-        rng = np.random.default_rng([self._seed, toy])
-        return float(rng.uniform(*self._range)), dict(zip(self._names, rng.normal(size=len(self._names)), strict=True))
-
-    def counts(self, toy: int) -> NDArray[np.int64]:
-        """Return how often each event is drawn, negative for negative weights."""
-        found = self._found
-        strength, theta = self.parameters(toy)
-        rng = np.random.default_rng([self._seed, toy, 1])
-        mean = found.weight * np.where(self._signal, strength, 1.0)
-        if found.rules.mc_stat:
-            mean = mean * rng.poisson(1.0, mean.size)
-        for at, entry in enumerate(found.systematics):
-            if entry.free:
-                continue
-            step, touched = theta[entry.name], found.affected(entry)[found.processes.index]
-            size, side = abs(step), int(step < 0.0)
-            if entry.norm is not None:
-                mean = np.where(touched, mean * entry.norm[side] ** size, mean)
-                continue
-            moved = found.sides[at][side].weight
-            ratio = np.divide(moved, found.weight, out=np.ones_like(mean), where=(found.weight != 0.0) & touched)
-            if not np.allclose(ratio, 1.0, rtol=1e-9):
-                mean = mean * np.where(ratio > 0.0, np.abs(ratio) ** size, max(0.0, 1.0 - size))
-        drawn: NDArray[np.int64] = np.sign(mean).astype(np.int64) * rng.poisson(np.abs(mean))
-        return drawn
-
-    def data(self, model: RowModel, toy: int, counts: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the contents (bins,) of all regions of a row, in the order of pyhf's channels (by name).
-
-        Args:
-            model: the model of the row.
-            toy: number of the pseudo-experiment.
-            counts: (n,) its `counts`.
-        """
-        _, theta = self.parameters(toy)
-        at = np.flatnonzero(counts)
-        columns = {}
-        for name, nominal in model.columns.items():
-            value = base = nominal[at]
-            for entry, pair in model.moved.items():
-                step = theta[self._found.systematics[entry].name]
-                if name in pair[int(step < 0.0)]:
-                    side = pair[int(step < 0.0)][name][at]
-                    value = value + abs(step) * (side - base)
-                    lost = np.isnan(value)
-                    value[lost] = np.where(self._point[at][lost] < abs(step), side[lost], base[lost])
-            columns[name] = value
-        out = {}
-        for region in model.regions:
-            value, inside = placed(region.config, columns)
-            contents = np.bincount(region.index(value[inside]), counts[at][inside], region.edges.size)
-            out[region.config.name] = np.maximum(contents, 0.0)
-        return np.concatenate([out[name] for name in sorted(out)])

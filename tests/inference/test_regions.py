@@ -20,7 +20,8 @@ from higgsbench.config.regions import RegionConfig, StatisticalModel
 from higgsbench.errors import ConfigError
 from higgsbench.events import Events
 from higgsbench.inference.events import Moved
-from higgsbench.inference.interval import Drawing, fit_model
+from higgsbench.inference.experiments import Drawing
+from higgsbench.inference.interval import fit_model
 from higgsbench.inference.regions import ModelEvents, RowModel, Side, row_model
 from higgsbench.inference.workspace import Likelihood, Sample, pruned, smoothed, workspace_of
 from higgsbench.metrics import processes_of
@@ -237,18 +238,35 @@ def test_coverage_of_the_interval(experiments: int, mc_stat: bool, tolerance: fl
     likelihood = Likelihood(model.workspace)
     inside = []
     for seed in range(5):  # seed 3 alone lies 2.8 standard errors off, others do not
-        drawn = Drawing(found, (0.5, 2.0), seed)
+        drawing = Drawing(found, (0.5, 2.0), seed)
         for toy in range(experiments // 5):
-            _, low, high = likelihood.interval(drawn.data(model, toy, drawn.counts(toy)))
-            inside.append(low <= drawn.parameters(toy)[0] <= high)
+            _, low, high = likelihood.interval(drawing.data(model, drawing.events(toy)))
+            inside.append(low <= drawing.parameters(toy)[0] <= high)
     assert np.mean(inside) == pytest.approx(0.683, abs=tolerance)
 
 
 def test_events_are_the_same_for_all_rows() -> None:
     found, _ = made_up()
     one, other = Drawing(found, (0.5, 2.0), 3), Drawing(found, (0.5, 2.0), 3)
-    np.testing.assert_array_equal(one.counts(4), other.counts(4))
-    assert (one.counts(4) != one.counts(5)).any()
+    first, again, next_ = one.events(4), other.events(4), one.events(5)
+    np.testing.assert_array_equal(first.number, again.number)
+    np.testing.assert_array_equal(first.at, again.at)
+    assert not np.array_equal(first.at, next_.at)
+
+
+@pytest.mark.parametrize("theta", [0.4, -0.7, 1.6, -2.3])
+def test_drawn_contents_change_in_proportion_to_the_shift(theta: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, model = made_up(2000, mc_stat=False)
+    monkeypatch.setattr(Drawing, "parameters", lambda *_: (1.0, {"scale": theta, "lumi": 0.0}))
+    drawing = Drawing(found, (0.5, 2.0), 3)
+    mean = np.mean([drawing.data(model, drawing.events(toy)) for toy in range(400)], axis=0)
+    contents = [
+        [np.sum([pick(sample) for sample in model.channels[name].values()], axis=0) for name in ("high", "low")]
+        for pick in (lambda one: one.nominal, lambda one: one.shapes["scale"][int(theta < 0.0)])
+    ]
+    nominal, side = map(np.concatenate, contents)
+    expected = nominal + abs(theta) * (side - nominal)
+    assert np.abs((mean - expected) / np.sqrt(expected / 400.0)).max() < 4.0
 
 
 @pytest.fixture(scope="module")
