@@ -23,7 +23,7 @@ from higgsbench.errors import ModelError
 from higgsbench.events.cache import cache_dir
 from higgsbench.files import file_digest
 from higgsbench.models.estimators import FromLogOdds, read_log_odds, two_classes
-from higgsbench.models.packed import DEVICES, is_count
+from higgsbench.models.packed import DEVICES, is_count, torch_device
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -89,7 +89,7 @@ class InContextClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type:
         context: number of training events that the network sees.
         batch: number of events scored at a time; memory grows with context plus batch.
         n_estimators: number of passes, with shuffled features and classes, that are averaged.
-        device: `cpu`, `cuda` or `auto`; without a usable graphics card, the processor is used.
+        device: `cpu`, `cuda` or `auto`; `cuda` falls back to `cpu` with a logged warning.
         n_jobs: threads of the processor.
         random_state: seed of the draw and of the passes.
 
@@ -145,17 +145,14 @@ class InContextClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type:
         Raises:
             ModelError: if the checkpoint is missing, or is not the one of the fit.
         """
-        device = "cpu"
-        if self.device != "cpu":
-            import torch
-
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         file = checkpoint_file(self.library, self.checkpoint)
         if file_digest(file) != self.digest_:
             raise ModelError(f"{file}: not the checkpoint that the model was trained with; restore it, or run again")
         known = LIBRARIES[self.library]
         own = {"model_path": str(file), "n_estimators": self.n_estimators, "random_state": self.random_state}
-        return resolve_name(known.classifier)(device=device, **own, **known.options).fit(self.context_, self.labels_)
+        return resolve_name(known.classifier)(device=torch_device(self.device), **own, **known.options).fit(
+            self.context_, self.labels_
+        )
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the log-odds under the training weights, shape (n,); errors as for `network`."""

@@ -224,9 +224,7 @@ def _train(model: PackedMLPClassifier, seed: int, before: Layers | None, *arrays
             raise
         raise MissingExtraError(type(model).__name__, "torch") from error
 
-    device = "cuda" if model.device != "cpu" and torch.cuda.is_available() else "cpu"
-    if (model.device, device) == ("cuda", "cpu"):
-        _say_once("device 'cuda': torch finds no usable graphics card; networks are trained on the processor instead")
+    device = torch_device(model.device)
     # These settings affect the whole process, so they are restored afterwards.
     threads, flushed = torch.get_num_threads(), float(torch.tensor(1e-40) * 0.5) == 0.0
     torch.set_num_threads(model.num_threads)
@@ -240,6 +238,19 @@ def _train(model: PackedMLPClassifier, seed: int, before: Layers | None, *arrays
     finally:
         torch.set_flush_denormal(flushed)
         torch.set_num_threads(threads)
+
+
+def torch_device(wanted: str) -> str:
+    """Return `cpu` or `cuda` for one of `DEVICES`; `cuda` without a usable graphics card is told once in the log."""
+    if wanted == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if wanted == "cuda":
+        _say_once("device 'cuda': torch finds no usable graphics card; networks use the processor instead")
+    return "cpu"
 
 
 @functools.cache

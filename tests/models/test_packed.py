@@ -217,7 +217,7 @@ def test_without_a_card_cuda_falls_back_and_says_so_once(
     with caplog.at_level(logging.WARNING):
         scores = [model.fit(X, y).decision_function(X) for model in models]
     assert [r.getMessage() for r in caplog.records if "cuda" in r.getMessage()] == [
-        "device 'cuda': torch finds no usable graphics card; networks are trained on the processor instead"
+        "device 'cuda': torch finds no usable graphics card; networks use the processor instead"
     ]
     assert all(np.array_equal(score, scores[0]) for score in scores)
 
