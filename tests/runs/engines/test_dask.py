@@ -24,11 +24,7 @@ from tests.runs.conftest import Config, Notes
 from tests.runs.engines.conftest import wait_for
 
 dask = pytest.importorskip("higgsbench.runs.engines.dask", reason="the extra dask is not installed")
-pytestmark = [
-    pytest.mark.slow,
-    # Sockets of the cluster in this process may be collected after the event loop is closed.
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.slow
 
 NAME = "scores.parquet"
 
