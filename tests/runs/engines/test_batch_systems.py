@@ -89,7 +89,8 @@ def test_an_array_job(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(higgsbench.__file__).parents[1]))
-    keys = {"directives": "{getenv: 'True'}"} if system.name == "htcondor" else {}
+    shared = "{should_transfer_files: 'NO', getenv: 'PYTHONPATH, HIGGSBENCH_CACHE_DIR'}"
+    keys = {"directives": shared} if system.name == "htcondor" else {}
     scratch = f"{tmp_path}/node-${system.variable}"
     file = cluster(workers=6, workers_per_job=2, cores=2, scratch=scratch, **keys)
     (tmp_path / "array.sh").write_text(array_script(load_cluster(file), str(config()), 1))
