@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import psutil
 import pytest
 
 import higgsbench
@@ -133,6 +134,25 @@ def test_cancelled_jobs_are_replaced(
     said = [line for line in notes.lines if f"its {system.name} job" in line and any(end in line for end in ended)]
     assert len(said) == 2, notes.lines
     assert system.none_left()
+
+
+def test_a_worker_that_dies_is_started_again_in_its_job(
+    two_models: TwoModels, misbehave: Misbehave, cluster: Cluster, begun: Path, tmp_path: Path, notes: Notes
+) -> None:
+    misbehave("long", "hang", times=1, folder=str(begun))
+
+    def kill() -> None:
+        (fit,) = wait_for(lambda: [file.read_text() for file in begun.iterdir() if file.stat().st_size])
+        psutil.Process(int(fit)).parents()[0].kill()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    file = cluster(workers_per_job=2, cores=2)
+    result = higgsbench.run(two_models("long"), output=tmp_path / "out", cluster=file, listener=notes)
+    thread.join()
+    assert result.failures == []
+    assert sum("died or left the cluster" in line for line in notes.lines) == 1, notes.lines
+    assert len(list((tmp_path / "logs").glob("*.err"))) == 1  # of one job
 
 
 def test_a_memory_kill_is_told(
