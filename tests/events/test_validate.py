@@ -42,7 +42,8 @@ def row_with_jets(frame: pl.DataFrame, number: int) -> int:
     return int((frame["PRI_jet_num"] == number).arg_max() or 0)
 
 
-def test_every_rule_says_what_it_demands() -> None:
+def test_names_are_unique_and_every_rule_says_what_it_demands() -> None:
+    assert len({rule.name for rule in RULES}) == len(RULES)
     assert all(rule.description for rule in RULES)
     assert {f"derived_{name}" for name in DERIVED if name != "DER_mass_MMC"} <= {rule.name for rule in RULES}
 
