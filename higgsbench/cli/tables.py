@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-_shifted_option = click.option(
-    "--events", type=_FILE, help="Events to shift; default: held-out events, or training events scored out of fold."
-)
+_shift_options = opt.added(
+    click.option("--shift", "shifts", multiple=True, metavar="NAME=SIZE|UP,DOWN",
+                 help="Show what a systematic shift does: tes=0.03 moves the events, tes=up.csv,down.csv names files"
+                 " of shifted events (repeatable)."),
+    click.option("--events", type=_FILE,
+                 help="Events to shift; default: held-out events, or training events scored out of fold."),
+)  # fmt: skip
 
 
 class _Share(click.FloatRange):
@@ -141,12 +145,10 @@ def compare(what: tuple[str, ...], form: str, **options: Any) -> None:
               help="Workspace of score bins, or of the selection.")  # fmt: skip
 @click.option("--mc-stat/--no-mc-stat", default=True, show_default=True,
               help="Whether simulation statistics count as uncertainty in the workspace.")  # fmt: skip
-@click.option("--shift", "shifts", multiple=True, metavar="NAME=SIZE|UP,DOWN",
-              help="Systematic shift, scored by the stored models: tes=0.03 moves the events, tes=up.csv,down.csv names"
-              " files of shifted events; with --nominal files of their scores (repeatable).")  # fmt: skip
-@_shifted_option
+@_shift_options
 @click.option("--nominal", type=_FILE,
-              help="Scores of --events (Parquet: EventId, score), if they were scored elsewhere.")  # fmt: skip
+              help="Scores of --events (Parquet: EventId, score), if they were scored elsewhere; the files of --shift"
+              " hold scores, too.")  # fmt: skip
 @opt.regions_option
 @opt.format_option("table", "json")
 def stats(
@@ -181,10 +183,7 @@ def stats(
 @click.option("--data", type=opt.PATH, help="The run's event file, if it has moved.")
 @click.option("--test", type=opt.PATH, help="The run's file of held-out events, if it has moved.")
 @click.option("--all-rows", is_flag=True, help="Figures for every row, not only for the best ones and the stack.")
-@click.option("--shift", "shifts", multiple=True, metavar="NAME=SIZE|UP,DOWN",
-              help="Show what a systematic shift does: tes=0.03 moves the events, tes=up.csv,down.csv names files of "
-              "shifted events (repeatable).")  # fmt: skip
-@_shifted_option
+@_shift_options
 @opt.import_option
 @opt.results_option
 def report(run: Path, output: Path, figures: Path | None, formats: str, **options: Any) -> None:
