@@ -275,7 +275,7 @@ def _official_names(frame: pl.DataFrame, schema: TableSchema) -> dict[str, str]:
 
 
 def _as_rounded(values: FloatArray, stored: FloatArray) -> FloatArray:
-    """Round to 3 decimals what the file rounds so; the bundle of 2023 keeps all digits of derived quantities."""
+    """Round to 3 decimals if the file does; the bundle of 2023 keeps all digits of derived quantities."""
     return values if (np.abs(np.round(stored, 3) - stored) > 1e-9).any() else np.round(values, 3) + 0.0
 
 
