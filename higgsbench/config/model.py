@@ -25,7 +25,7 @@ from higgsbench.config.section import (
     listed,
     problem,
 )
-from higgsbench.config.training import Decorrelation, TrainingEvents, TrainingWeights
+from higgsbench.config.training import Augmentation, Decorrelation, TrainingEvents, TrainingWeights
 from higgsbench.ensemble.blend import BLEND_METHODS
 from higgsbench.ensemble.cut import CUT_RULES
 from higgsbench.errors import ConfigError, repeated, shortened
@@ -202,6 +202,8 @@ class ModelConfig(Strict):
     """As the run's key, for this model."""
     decorrelate: Decorrelation | None = None
     """Penalise a score that depends on a column, while the networks of `torch_mlp` are trained."""
+    training: Augmentation | None = None
+    """Train on copies of the events with shifted energies, too."""
     training_events: TrainingEvents | None = None
     """Train on this number of events instead of all; such a model is cross-validated only, without a test."""
     pretrain: SimulatedEvents | None = None

@@ -1,13 +1,18 @@
-"""How a model is trained: weights, limits on its events, and columns that its score should not depend on."""
+"""How a model is trained: weights, limits on its events, shifted copies, and columns to be independent of."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, field_validator
 
-from higgsbench.config.section import Positive, Strict
+from higgsbench.config.section import Positive, Strict, problem
+from higgsbench.errors import repeated, shortened
+from higgsbench.schema import is_number
+
+LARGEST = {"tes": 0.25, "jes": 0.25, "soft_met": 50.0}
+"""Shifts of energies and their largest standard deviations."""
 
 
 class TrainingEvents(Strict):
@@ -45,3 +50,29 @@ class Decorrelation(Strict):
     """Column or feature that the score should not depend on."""
     strength: Positive = 1.0
     """Factor of the squared distance correlation beside the logistic loss."""
+
+
+class Augmentation(Strict):
+    """Copies of the training events with shifted energies, beside the events themselves."""
+
+    augment: Annotated[list[str], Field(min_length=1)]
+    """Standard deviations of the shifts, such as `tes=0.03`: tes and jes are relative, soft_met is in GeV."""
+    copies: Annotated[int, Field(ge=2, le=20, multiple_of=2)] = 4
+    """Number of copies; each has its own draw of all shifts."""
+
+    @property
+    def sizes(self) -> dict[str, float]:
+        """Standard deviations by the name of the shift."""
+        return {name: float(size) for name, _, size in (text.partition("=") for text in self.augment)}
+
+    @field_validator("augment")
+    @classmethod
+    def _known(cls, value: list[str]) -> list[str]:
+        for text in value:
+            name, _, size = text.partition("=")
+            if name not in LARGEST or not is_number(size) or not 0.0 < float(size) <= LARGEST[name]:
+                known = ", ".join(f"{shift} (at most {most:g})" for shift, most in LARGEST.items())
+                raise problem(f"expected NAME=SIZE, such as tes=0.03, of {known}; got {shortened(text)!r}")
+        if (twice := repeated([text.partition("=")[0] for text in value])) is not None:
+            raise problem(f"shift {twice!r} is named twice")
+        return value

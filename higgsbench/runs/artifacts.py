@@ -140,12 +140,16 @@ def written_out(config: RunConfig, rows: Iterable[Row]) -> dict[str, Any]:
             "label": row.label,
             "preset": row.preset,
             "params": row.params,
-            "training_weights": row.training_weights if row.planed is None else {"flat_in": row.planed.columns[0]},
+            "training_weights": _weights(row),
             "features": row.choice.model_dump(mode="json", exclude_none=True),
         }
         for entry, row in ((entry, by_label[entry.row_label]) for entry in config.models)
     ]
     return out
+
+
+def _weights(row: Row) -> str | dict[str, str]:
+    return row.training_weights if row.robust.planed is None else {"flat_in": row.robust.planed.columns[0]}
 
 
 def folder_name(plan: Plan) -> str:

@@ -214,6 +214,7 @@ def _held_out(scores: NDArray[np.float64] | None, truth: Truth, dataset: Dataset
 def _about(row: Row, plan: Plan, index: int | None) -> dict[str, Any]:
     """Return what a row is: model, variant, parameters, and the digest of its fits (none where index is None)."""
     units = [] if index is None else [unit.key for unit in plan.units_of(index)]
+    planed = row.robust.planed
     return {
         "name": row.name,
         "label": row.label,
@@ -223,13 +224,13 @@ def _about(row: Row, plan: Plan, index: int | None) -> dict[str, Any]:
         "n_features": len(row.features.columns),
         "preset": row.preset,
         "params": row.params,
-        "training_weights": row.training_weights if row.planed is None else f"flat in {row.planed.columns[0]}",
+        "training_weights": row.training_weights if planed is None else f"flat in {planed.columns[0]}",
         "calibration": row.calibration,
         "seed": plan.config.seed,
         **({"from_disk": True} if row.from_disk else {}),
         **({"device_note": row.device_note} if row.device_note else {}),
         **({"training_events": list(row.training_events)} if row.training_events else {}),
-        **({"decorrelated": row.decorrelated[0].columns[0]} if row.decorrelated else {}),
+        **row.robust.record(),
         **({"simulation": str(row.simulation)} if row.simulation else {}),
         "digest": canonical_digest([row.calibration, units]),
     }

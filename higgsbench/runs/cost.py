@@ -97,7 +97,7 @@ class MeasuredCost:
         keys = []
         for row in plan.rows:
             own = {name: value for name, value in row.params.items() if name != BAG}
-            also = [row.features.digest, row.training_weights, row.decorrelated is not None]
+            also = [row.features.digest, row.training_weights, row.robust.decorrelated is not None]
             keys.append(canonical_digest([row.spec.name, own, *also]))
         for index in sorted(range(len(keys)), key=lambda i: (plan.rows[i].spec.cost, i)):
             if keys[index] not in measured and time.perf_counter() - begin < allowance:
@@ -243,8 +243,9 @@ def memory_need(plan: Plan, jobs: int, events: int | None = None) -> MemoryNeed:
 
 
 def _limited(events: float, row: Row) -> float:
-    """Return the training events of a fit: those there are, or the number that the row is limited to."""
-    return events if row.training_events is None else min(events, row.training_events[0])
+    """Return the training events of a fit: those there are, or the number that the row is limited to, and copies."""
+    own = events if row.training_events is None else min(events, row.training_events[0])
+    return own * (1 + len(row.robust.shifts))
 
 
 def _fit_bytes(row: Row, events: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from higgsbench.config.load import source_events
 from higgsbench.config.model import FoldRule
 from higgsbench.errors import ConfigError, DataError, StoreError
 from higgsbench.events import open_events
+from higgsbench.events.shifts import Shifts, apply_shifts
 from higgsbench.events.table import Events
 from higgsbench.expressions import parse_expression
 from higgsbench.features import feature_matrix, resolve_features
@@ -331,34 +332,52 @@ def process_numbers(events: Events) -> NDArray[np.int64]:
     return events.frame[name].fill_null("").rank("dense").cast(pl.Int64).to_numpy()
 
 
-def save_events(workspace: Workspace, dataset: Dataset, features: Iterable[Features]) -> None:
-    """Write numbers, labels, weights, folds, groups and one matrix per choice of features.
+class Matrix(NamedTuple):
+    """Values of features (n, p) that workers read, of the events as they are or shifted."""
+
+    features: Features
+    shifts: Shifts | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the matrix of the training events in the workspace."""
+        moved = "" if self.shifts is None else f"-{canonical_digest(asdict(self.shifts))[:16]}"
+        return f"X-{self.features.digest}{moved}"
+
+    def values(self, frame: pl.DataFrame, schema: TableSchema) -> NDArray[np.float32]:
+        """Return the values for a table of events."""
+        return feature_matrix(
+            frame if self.shifts is None else apply_shifts(frame, self.shifts, schema=schema), self.features
+        )
+
+
+def save_events(workspace: Workspace, dataset: Dataset, matrices: Iterable[Matrix]) -> None:
+    """Write numbers, labels, weights, folds, groups and matrices; of the held-out events only those without shifts.
 
     Raises:
         StoreError: if writing fails.
     """
-    choices = {choice.digest: choice for choice in features}
+    wanted = {matrix.name: matrix for matrix in matrices}
     try:
         for name, values in (("y", dataset.y), ("weight", dataset.weight), ("fold", dataset.fold)):
             workspace.save(name, values)
         workspace.save("process", process_numbers(dataset.train))
-        for prefix, matrix, events in (("", "X", dataset.train), ("test_", "T", dataset.test)):
+        for prefix, kind, events in (("", "X", dataset.train), ("test_", "T", dataset.test)):
             if events is None:
                 continue
             numbers = np.zeros(len(events), np.int64) if events.group is None else events.group
             workspace.save(f"{prefix}group", numbers)
             workspace.save(f"{prefix}event_id", events.event_id)
+            chosen = {f"{kind}{name[1:]}": m for name, m in wanted.items() if kind == "X" or m.shifts is None}
             with contextlib.ExitStack() as stack:
                 files = {
-                    digest: stack.enter_context(
-                        workspace.matrix(f"{matrix}-{digest}", (len(events), len(choice.columns)))
-                    )
-                    for digest, choice in choices.items()
+                    name: stack.enter_context(workspace.matrix(name, (len(events), len(m.features.columns))))
+                    for name, m in chosen.items()
                 }
                 # In one pass over the events; features are elementwise, so parts give the same bits.
                 for part in events.batches():
-                    for digest, choice in choices.items():
-                        files[digest].write(feature_matrix(part, choice).data)
+                    for name, matrix in chosen.items():
+                        files[name].write(matrix.values(part, events.schema).data)
     except OSError as error:
         why = error.strerror or "no space is left"
         raise StoreError(

@@ -16,11 +16,12 @@ from higgsbench.config.training import Planing
 from higgsbench.errors import ConfigError, ModelError
 from higgsbench.features import resolve_features
 from higgsbench.files import canonical_digest
-from higgsbench.models import get_model, registered_models
+from higgsbench.models import get_model
 from higgsbench.models.building import on_device
-from higgsbench.runs.dataset import group_problem
+from higgsbench.runs.dataset import Matrix, group_problem
 from higgsbench.runs.environment import package_version
 from higgsbench.runs.pretrain import SEED, Simulation, simulation_of
+from higgsbench.runs.robust import USUAL, Robust, check_shifts, robust_of
 from higgsbench.runs.unit import REFIT, Start, Unit
 from higgsbench.validation import PROPORTIONAL
 
@@ -62,8 +63,7 @@ class Row:
         training_events: number of events that each fit is limited to, and number of the draw; None for all events.
         simulation: how it uses simulated events, or None.
         files: digest of the files that its parameters name; empty if they name none.
-        planed: the column in which the training weights are flat, or None.
-        decorrelated: the column that the score should not depend on and the strength of the penalty, or None.
+        robust: how its training differs from the usual.
     """
 
     label: str
@@ -80,8 +80,7 @@ class Row:
     training_events: tuple[int, int] | None = None
     simulation: Simulation | None = None
     files: str = ""
-    planed: Features | None = None
-    decorrelated: tuple[Features, float] | None = None
+    robust: Robust = USUAL
 
     @property
     def name(self) -> str:
@@ -89,15 +88,9 @@ class Row:
         return self.label if self.variant == "global" else f"{self.label} [{self.variant}]"
 
     @property
-    def inputs(self) -> list[Features]:
-        """What the fits need of the events: what the model sees, and columns that only its training uses."""
-        others = (self.planed, self.decorrelated and self.decorrelated[0])
-        return [self.features, *(features for features in others if features is not None)]
-
-    @property
     def can_train_from_disk(self) -> bool:
         """Whether the library, and the way in which the row is trained, allow it."""
-        return self.spec.from_disk is not None and self.simulation is None
+        return self.spec.from_disk is not None and self.simulation is None and not self.robust.shifts
 
 
 @dataclass(frozen=True)
@@ -177,6 +170,8 @@ def configured_rows(loaded: LoadedConfig, schema: TableSchema, dataset: Dataset 
                 found = [row for row in found if row.variant == "global"]
             if not found:
                 raise ConfigError(f"jet_split: 'groups' needs a group column, which the layout {schema.name} lacks")
+            if dataset is not None:
+                check_shifts(found[0].robust, dataset.train)
             if dataset is not None and (files := found[0].spec.files) is not None:
                 found = [replace(row, files=files(row.params)) for row in found]
             if dataset is not None and entry.training_events is not None:
@@ -219,16 +214,16 @@ def _rows_of(config: RunConfig, entry: ModelConfig, schema: TableSchema, simulat
         choice = FeatureConfig(set=DEFAULT_FEATURES)  # the layout lacks columns of the preset's set
         features = chosen_features(choice, schema)
     wanted = entry.training_weights or config.training_weights or settings.training_weights or DEFAULT_WEIGHTS
-    columns = _training_columns(entry, wanted, spec, schema)
     scheme = DEFAULT_WEIGHTS if isinstance(wanted, Planing) else wanted
     weights = scheme if spec.sample_weight else "none"
     calibration = entry.calibration or config.calibration
-    if calibration == "auto":  # events of the simulation are not quite those of the run
-        exact = weights in PROPORTIONAL and entry.trained_on is None and not columns
+    params, note = on_device(spec, {**settings.params, **spec.canonical(entry.params)}, config.device)
+    robust = robust_of(entry, wanted, spec, params, schema)
+    if calibration == "auto":  # events of the simulation, or shifted ones, are not quite those of the run
+        exact = weights in PROPORTIONAL and entry.trained_on is None and robust == USUAL
         calibration = "prior" if exact else "logit"
     split = entry.jet_split or config.jet_split
     variants = {"none": ("global",), "groups": ("jets",), "both": ("global", "jets")}[split]
-    params, note = on_device(spec, {**settings.params, **spec.canonical(entry.params)}, config.device)
     simulation, without = simulation_of(entry, spec, settings.params, params, schema, simulated)
     if simulation is not None:
         if split != "none":
@@ -236,42 +231,10 @@ def _rows_of(config: RunConfig, entry: ModelConfig, schema: TableSchema, simulat
         params |= simulation.then or {}
     limit = None if entry.training_events is None else (entry.training_events.number, entry.training_events.draw)
     note = "; ".join(text for text in (note, without) if text)
-    how: dict[str, Any] = {"device_note": note, "training_events": limit, "simulation": simulation, **columns}
+    how: dict[str, Any] = {"device_note": note, "training_events": limit, "simulation": simulation, "robust": robust}
     return [
         Row(entry.row_label, v, spec, params, preset, weights, calibration, choice, features, **how) for v in variants
     ]
-
-
-def _training_columns(
-    entry: ModelConfig, weights: str | Planing, spec: ModelSpec, schema: TableSchema
-) -> dict[str, Any]:
-    """Return the columns that only the training of a row uses: its `planed` and `decorrelated`.
-
-    Raises:
-        ConfigError: naming the key, if there is no such column or the model cannot use it.
-    """
-    found: dict[str, Any] = {}
-    if isinstance(weights, Planing):
-        if not spec.sample_weight:
-            raise ConfigError(f"training_weights: model {spec.name!r} takes no weights, so `flat_in` is impossible")
-        found["planed"] = _column("training_weights.flat_in", weights.flat_in, schema)
-    if entry.decorrelate is not None:
-        if not spec.decorrelates:
-            able = " or ".join(model.name for model in registered_models() if model.decorrelates)
-            raise ConfigError(f"decorrelate: model {spec.name!r} has no such penalty; use {able}")
-        column = _column("decorrelate.column", entry.decorrelate.column, schema)
-        found["decorrelated"] = column, entry.decorrelate.strength
-    if found and (entry.pretrain or entry.trained_on):
-        key = "training_weights.flat_in" if "planed" in found else "decorrelate"
-        raise ConfigError(f"{key}: cannot be combined with `pretrain` or `trained_on`; remove one of them")
-    return found
-
-
-def _column(key: str, name: str, schema: TableSchema) -> Features:
-    try:
-        return resolve_features(schema, columns=[name])
-    except ConfigError as error:
-        raise ConfigError(f"{key}: {error}") from error
 
 
 def chosen_features(choice: FeatureConfig, schema: TableSchema) -> Features:
@@ -302,7 +265,7 @@ def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> l
         "spec": row.spec,
         "params": row.params,
         "columns": row.features.columns,
-        "matrix": f"X-{row.features.digest}",
+        "matrix": Matrix(row.features).name,
         "groups": dataset.groups if row.variant == "jets" else None,
         "training_weights": row.training_weights,
         "negative_weights": config.data.negative_weights,
@@ -329,11 +292,8 @@ def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> l
         "missing": row.spec.missing,
         "versions": {name: package_version(name) or "none" for name in {*row.spec.requires, "numpy", "scikit-learn"}},
     }
-    if row.planed is not None:
-        shared["planed"] = identity["planed"] = f"X-{row.planed.digest}"
-    if row.decorrelated is not None:
-        column, strength = row.decorrelated
-        shared["decorrelate"] = identity["decorrelate"] = (f"X-{column.digest}", strength)
+    shared |= (own := row.robust.of_unit(row.features))
+    identity |= own
     if row.simulation is not None:
         start = _start(row, shared, identity)
         shared["start"], identity["start"] = start, [start.unit.key, start.params]

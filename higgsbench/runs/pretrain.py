@@ -16,7 +16,7 @@ from higgsbench.events.cache import cache_entry, intact, replace_entry
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.models import registered_models
 from higgsbench.models.spec import BAG
-from higgsbench.runs.dataset import Dataset, save_events, working_folder
+from higgsbench.runs.dataset import Dataset, Matrix, save_events, working_folder
 from higgsbench.runs.engines import EngineSettings, execute
 from higgsbench.runs.unit import Start, Unit, UnitResult, Workspace
 from higgsbench.schema import ATLAS_HIGGS
@@ -160,7 +160,11 @@ def _save_simulated(workspace: Workspace, number: int, units: Sequence[Unit], fe
     events = simulated_events(SimulationSettings(events=number, seed=SEED))
     y, totals = events.y, units[0].totals
     weight = evaluation_weights(y, events.weight, *totals)
-    save_events(workspace, Dataset(events, None, y, weight, totals, None, (), np.zeros((1, y.size), int), ""), features)
+    save_events(
+        workspace,
+        Dataset(events, None, y, weight, totals, None, (), np.zeros((1, y.size), int), ""),
+        map(Matrix, features),
+    )
 
 
 def _cached(key: str) -> Path:

@@ -304,7 +304,9 @@ class _Run:
     def _train(self, pending: list[Unit], workspace: Workspace) -> None:
         self._say_unstorable(pending)
         rows = {unit.row for unit in pending}
-        save_events(workspace, self.plan.dataset, [f for i in sorted(rows) for f in self.plan.rows[i].inputs])
+        trained = [self.plan.rows[i] for i in sorted(rows)]
+        needed = [matrix for row in trained for matrix in row.robust.matrices(row.features)]
+        save_events(workspace, self.plan.dataset, needed)
         give_back(self.plan.dataset.y.size)
         by_key = {unit.key: unit for unit in pending}
         if self.budget is not None:

@@ -78,6 +78,7 @@ class Unit:
         planed: name of the matrix with the column in which the training weights are flat, or None.
         decorrelate: name of the matrix with the column that the score should not depend on and the strength of the
             penalty, or None.
+        shifted: names of the matrices with shifted copies of the training events, which are trained on too.
     """
 
     key: str
@@ -103,6 +104,7 @@ class Unit:
     start: Start | None = None
     planed: str | None = None
     decorrelate: tuple[str, float] | None = None
+    shifted: tuple[str, ...] = ()
 
 
 class StoredModel(NamedTuple):
@@ -306,7 +308,7 @@ def _fit_and_score(unit: Unit, workspace: Workspace) -> UnitResult:
     if unit.training_events is not None:
         train = _drawn(unit.training_events, unit.seed, train, workspace)
     group = workspace.load("group") if unit.groups is not None else None
-    estimator = make_estimator(unit, train.size, workspace)
+    estimator = make_estimator(unit, train.size * (1 + len(unit.shifted)), workspace)
     seconds = _fit(unit, estimator, workspace, train, group)
     give_back(train.size)
     begin = time.perf_counter()
@@ -348,12 +350,16 @@ def _fit(
     member = np.zeros(train.size, np.int64) if group is None else group_index(group[train], estimator.groups)
     if unit.planed is not None:
         evaluation = planed(y, evaluation, workspace.load(unit.planed)[train, 0].astype(np.float64), member)
-    features = None if unit.from_disk else chosen_rows(X, train, group)
+    own = [y.astype(np.int64), evaluation, workspace.load("process")[train]]
+    if unit.decorrelate is not None:
+        own.append(workspace.load(unit.decorrelate[0])[train, 0])
+    copies = () if unit.from_disk else (X, *(workspace.load(name) for name in unit.shifted))
+    features = [chosen_rows(copy, train, group) for copy in copies]
     begin = time.perf_counter()
-    if features is not None:
-        process = workspace.load("process")[train]
-        spectator = None if unit.decorrelate is None else workspace.load(unit.decorrelate[0])[train, 0]
-        estimator.fit(features, y.astype(np.int64), evaluation, process, spectator)
+    if len(features) == 1:
+        estimator.fit(features[0], *own)
+    elif features:
+        estimator.fit(np.concatenate(features), *(np.tile(values, len(features)) for values in own))
     else:
         context = BuildContext(unit.seed, unit.threads, unit.columns)
         fit = functools.partial(estimator_from_disk, unit.spec, unit.params, context)

@@ -82,7 +82,11 @@ def _carried_out(
     settings = EngineSettings(jobs, plans[0].config.threads)
     with tempfile.TemporaryDirectory(prefix="higgsbench-") as folder:
         workspace = Workspace(folder)
-        save_events(workspace, plans[0].dataset, [features for plan in plans for features in plan.rows[0].inputs])
+        save_events(
+            workspace,
+            plans[0].dataset,
+            [m for plan in plans for m in plan.rows[0].robust.matrices(plan.rows[0].features)],
+        )
         with contextlib.closing(execute(next_unit, workspace, settings, say=say)) as results:
             yield results
 

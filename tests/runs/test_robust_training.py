@@ -1,18 +1,26 @@
-"""Training that keeps the score from following a column: flat training weights and a penalty in the networks."""
+"""Training that should be robust: flat training weights, a penalty in the networks, shifted copies of events."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
 
 import higgsbench
+from higgsbench.config.training import Augmentation
 from higgsbench.errors import ConfigError
+from higgsbench.events.shifts import Shifts
+from higgsbench.features import resolve_features
+from higgsbench.runs.dataset import Matrix
+from higgsbench.runs.robust import _drawn
 from higgsbench.validation import planed
 
-from .conftest import scores
+from .conftest import Register, scores
 
 Config = Callable[..., Path]
 MASS = "DER_mass_MMC"
@@ -91,6 +99,66 @@ def test_the_penalty_frees_the_score_from_the_column(config: Config, tmp_path: P
     assert (again.trained, again.folder) == (0, result.folder)
 
 
+COPIES = """
+data: {{path: {data}}}
+models:
+  - {{model: counts}}
+  - {{model: counts, label: copies, training: {{augment: [tes=0.03, jes=0.02], copies: 2}}, jet_split: both}}
+folds: 2
+stack: false
+store_models: false
+calibration: prior
+"""
+
+
+class Counts(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+    """Scores every event by the number of events that it was trained on."""
+
+    def fit(self, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[Any] | None = None) -> Counts:
+        self.classes_, self.events_ = np.unique(y), len(X)
+        return self
+
+    def decision_function(self, X: NDArray[Any]) -> NDArray[Any]:
+        return np.full(len(X), float(self.events_))
+
+
+def test_copies_reach_the_fit(config: Config, tmp_path: Path, registered: Register) -> None:
+    registered("counts", lambda params, context: Counts())
+    result = higgsbench.run(config(COPIES), output=tmp_path, jobs=1)
+    assert not result.failures
+    found = {name: scores(result)[f"score:{name}"].to_numpy() for name in ("counts", "copies")}
+    n = len(found["counts"])
+    # The prior shift is the same, and each fit sees half of the events three times.
+    np.testing.assert_allclose(found["copies"] - found["counts"], 2.0 * (n - n // 2), atol=2.0)
+    rows = {row["name"]: row.get("shifted_copies") for row in result.rows}
+    assert rows == {"counts": None, "copies": 2, "copies [jets]": 2}
+    again = higgsbench.run(result.folder / "config.yaml", output=tmp_path, jobs=1)
+    assert (again.trained, again.folder) == (0, result.folder)
+
+
+def test_copies_have_shifted_features_whose_mean_shift_is_none(training_only: Path) -> None:
+    drawn = _drawn(Augmentation(augment=["tes=0.03", "soft_met=2"], copies=6))
+    assert np.sum([[shifts.tes, shifts.soft_met] for shifts in drawn], axis=0) == pytest.approx([0.0, 0.0])
+    assert 0.01 < np.std([shifts.tes for shifts in drawn]) < 0.06
+    events = higgsbench.load_events(training_only)
+    features = resolve_features(events.schema, columns=["PRI_tau_pt", "PRI_lep_pt", MASS])
+    nominal, moved = (Matrix(features, shifts) for shifts in (None, Shifts(tes=0.1)))
+    before, after = (matrix.values(events.frame, events.schema) for matrix in (nominal, moved))
+    np.testing.assert_allclose(after[:, 0], 1.1 * before[:, 0], atol=1e-3)
+    np.testing.assert_array_equal(after[:, 1], before[:, 1])
+    assert np.nanmean(after[:, 2] / before[:, 2]) > 1.01
+    assert nominal.name == f"X-{features.digest}" != moved.name
+
+
+def test_events_without_momenta_cannot_be_shifted(tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("x,label\n" + "".join(f"{i},{i % 2}\n" for i in range(40)))
+    schema = {"features": ["x"], "label": "label", "signal": 1}
+    models = [{"model": "lightgbm", "training": {"augment": ["tes=0.03"]}}]
+    with pytest.raises(ConfigError, match=r"training\.augment: energy shifts need the momentum columns"):
+        higgsbench.run({"data": {"path": str(table), "schema": schema}, "models": models}, output=tmp_path / "out")
+
+
 FLAT = f"training_weights: {{{{flat_in: {MASS}}}}}"
 
 
@@ -102,6 +170,11 @@ FLAT = f"training_weights: {{{{flat_in: {MASS}}}}}"
         (f"model: lightgbm, trained_on: simulated, {FLAT}", "flat_in: cannot be combined with `pretrain` or"),
         (f"model: lightgbm, decorrelate: {{{{column: {MASS}}}}}", "'lightgbm' has no such penalty; use torch_mlp"),
         ("model: lightgbm, decorrelate: {{column: DER_mass_MMC, strength: 0}}", "strength: .*greater than 0"),
+        ("model: lightgbm, training: {{augment: [tes=0.9]}}", "expected NAME=SIZE, such as tes=0.03.*'tes=0.9'"),
+        ("model: lightgbm, training: {{augment: [z_scale=0.1]}}", "expected NAME=SIZE.*'z_scale=0.1'"),
+        ("model: lightgbm, training: {{augment: [tes=0.01, tes=0.02]}}", "shift 'tes' is named twice"),
+        ("model: lightgbm, training: {{augment: [tes=0.01], copies: 3}}", "copies: .*multiple of 2"),
+        ("model: lightgbm, preset: best, training: {{augment: [tes=0.01]}}", "combined with early stopping"),
     ],
 )
 def test_impossible_choices_are_refused(config: Config, tmp_path: Path, keys: str, message: str) -> None:
