@@ -22,12 +22,12 @@ import numpy as np
 import polars as pl
 
 from higgsbench.errors import ConfigError, DataError
-from higgsbench.events.derived import FORMULAS, columns_of, derive, mmc_lite_from_primaries, transverse
+from higgsbench.events.derived import FORMULAS, columns_of, derive, invariant_mass, mmc_lite_from_primaries, transverse
 from higgsbench.events.samples import mixed
 from higgsbench.schema import ATLAS_HIGGS, FAIR_UNIVERSE_2023, FEATURES, MISSING, PRIMARY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import numpy.typing as npt
 
@@ -234,19 +234,22 @@ def _order_jets(columns: Columns) -> None:
         columns.update(zip(names, (np.where(swap, second, first), np.where(swap, first, second)), strict=True))
 
 
-def _moved_derived(before: Columns, after: Columns, stored: Columns) -> Columns:
+def _moved_derived(before: Columns, after: Columns, stored: Columns, visible: Callable[..., FloatArray]) -> Columns:
     """Recompute what depends on a moved quantity.
 
     The three masses keep what the file knew beyond the primary quantities (masses of jets and of the visible tau) by
-    scaling with the ratio of the recomputed values. A DER_mass_MMC that the scan no longer finds becomes missing. If
-    the file has none but the scan now finds one, that mass is used; if the scan never finds one, the file's value
-    scales with the visible mass.
+    scaling with the ratio of the recomputed values; `visible` is the file's formula of DER_mass_vis. A DER_mass_MMC
+    that the scan no longer finds becomes missing. If the file has none but the scan now finds one, that mass is used;
+    if the scan never finds one, the file's value scales with the visible mass.
     """
     moved = {name for name in before if after[name] is not before[name]}
     affected = [name for name, formula in FORMULAS.items() if moved.intersection(formula.inputs)]
     result = derive(after, [name for name in affected if name in stored])
-    old = derive(before, ("DER_mass_vis", "DER_mass_jet_jet"))
-    new = derive(after, old)
+    masses = {"DER_mass_vis": visible, "DER_mass_jet_jet": FORMULAS["DER_mass_jet_jet"].function}
+    old, new = (
+        {name: function(*(columns[i] for i in FORMULAS[name].inputs)) for name, function in masses.items()}
+        for columns in (before, after)
+    )
     ratio = {n: np.divide(new[n], old[n], out=np.ones_like(old[n]), where=old[n] > 0) for n in old}
     result |= {name: stored[name] * ratio[name] for name in old if name in result}
     if "DER_mass_MMC" not in stored:
@@ -290,7 +293,8 @@ def _move_energy(frame: pl.DataFrame, shifts: Shifts, seed: int, schema: TableSc
     soft = transverse(shifts.soft_met * np.sqrt(-2.0 * np.log(radius)), 2.0 * np.pi * turn)
     tau_is_jet = schema.name == FAIR_UNIVERSE_2023.name
     after = _moved_primaries(before, shifts, soft, tau_is_jet=tau_is_jet)
-    after |= _moved_derived(before, after, stored)
+    fair = names["PRI_tau_pt"] != "PRI_tau_pt"  # in FAIR Universe the visible tau has no mass
+    after |= _moved_derived(before, after, stored, invariant_mass if fair else FORMULAS["DER_mass_vis"].function)
     # Events that nothing touches keep their digits: without this, rounding of phi would change some of them.
     touched = np.full(frame.height, bool(shifts.tes or shifts.soft_met))
     touched |= (before["PRI_jet_num"] > tau_is_jet) & (shifts.jes != 0.0)
