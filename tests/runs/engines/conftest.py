@@ -10,7 +10,8 @@ import pytest
 
 import higgsbench
 from higgsbench.models import BuildContext, ModelSpec
-from tests.runs.conftest import Notes
+from higgsbench.runs import RunResult
+from tests.runs.conftest import Notes, scores
 from tests.runs.engines import misbehaving
 
 Misbehave = Callable[..., None]
@@ -24,6 +25,12 @@ def wait_for(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     return found
+
+
+def same_scores(result: RunResult, config: Path, output: Path) -> bool:
+    """Whether a run has the scores, bit for bit, of one in this process."""
+    serial = higgsbench.run(config, output=output, engine="serial")
+    return scores(result).equals(scores(serial))
 
 
 @pytest.fixture

@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import psutil
 import pytest
 
 import higgsbench
 from higgsbench.errors import HiggsbenchError
+from higgsbench.runs import RunResult
 from higgsbench.runs.engines.base import load_cluster
 from higgsbench.runs.engines.batch import Batch, array_script
 from tests.runs.conftest import Config, Notes
-from tests.runs.engines.conftest import Misbehave, TwoModels, wait_for
+from tests.runs.engines.conftest import Misbehave, TwoModels, same_scores, wait_for
 from tests.runs.engines.systems import CONDOR, SLURM, System, output
 
 pytest.importorskip("distributed", reason="the extra dask is not installed")
@@ -33,6 +33,7 @@ pytestmark = [
     ),
 ]
 Cluster = Callable[..., Path]
+Ran = Callable[..., RunResult]
 
 
 @pytest.fixture(scope="module", params=[SLURM, CONDOR], ids=lambda system: system.name)
@@ -57,10 +58,14 @@ def cluster(system: System, tmp_path: Path) -> Cluster:
     return write
 
 
-def same_scores(result: Any, config: Path, output: Path) -> bool:
-    serial = higgsbench.run(config, output=output, engine="serial")
-    first, second = [pl.read_parquet(found.folder / "scores.parquet") for found in (result, serial)]
-    return first.equals(second)
+@pytest.fixture
+def ran(two_models: TwoModels, cluster: Cluster, tmp_path: Path, notes: Notes) -> Ran:
+    """Run a good model beside another, with keys of the cluster file."""
+
+    def run(other: str, **keys: Any) -> RunResult:
+        return higgsbench.run(two_models(other), output=tmp_path / "out", cluster=cluster(**keys), listener=notes)
+
+    return run
 
 
 def test_the_same_bits_as_on_one_machine(config: Config, cluster: Cluster, system: System, tmp_path: Path) -> None:
@@ -105,14 +110,7 @@ def test_an_array_job(
 
 @pytest.mark.parametrize("victims", [1, 2])
 def test_cancelled_jobs_are_replaced(
-    two_models: TwoModels,
-    misbehave: Misbehave,
-    cluster: Cluster,
-    system: System,
-    begun: Path,
-    tmp_path: Path,
-    notes: Notes,
-    victims: int,
+    misbehave: Misbehave, ran: Ran, system: System, begun: Path, tmp_path: Path, notes: Notes, victims: int
 ) -> None:
     misbehave("long", "hang", times=2, folder=str(begun))
 
@@ -127,7 +125,7 @@ def test_cancelled_jobs_are_replaced(
 
     thread = threading.Thread(target=cancel)
     thread.start()
-    result = higgsbench.run(two_models("long"), output=tmp_path / "out", cluster=cluster(), listener=notes)
+    result = ran("long")
     thread.join()
     assert result.failures == []
     ended = ("ended: C", "ended: REMOVED")  # cancelled, completing or completed
@@ -137,7 +135,7 @@ def test_cancelled_jobs_are_replaced(
 
 
 def test_a_worker_that_dies_is_started_again_in_its_job(
-    two_models: TwoModels, misbehave: Misbehave, cluster: Cluster, begun: Path, tmp_path: Path, notes: Notes
+    misbehave: Misbehave, ran: Ran, begun: Path, tmp_path: Path, notes: Notes
 ) -> None:
     misbehave("long", "hang", times=1, folder=str(begun))
 
@@ -147,38 +145,24 @@ def test_a_worker_that_dies_is_started_again_in_its_job(
 
     thread = threading.Thread(target=kill)
     thread.start()
-    file = cluster(workers_per_job=2, cores=2)
-    result = higgsbench.run(two_models("long"), output=tmp_path / "out", cluster=file, listener=notes)
+    result = ran("long", workers_per_job=2, cores=2)
     thread.join()
     assert result.failures == []
     assert sum("died or left the cluster" in line for line in notes.lines) == 1, notes.lines
     assert len(list((tmp_path / "logs").glob("*.err"))) == 1  # of one job
 
 
-def test_a_memory_kill_is_told(
-    two_models: TwoModels,
-    misbehave: Misbehave,
-    cluster: Cluster,
-    system: System,
-    begun: Path,
-    tmp_path: Path,
-    notes: Notes,
-) -> None:
+def test_a_memory_kill_is_told(misbehave: Misbehave, ran: Ran, system: System, begun: Path, notes: Notes) -> None:
     misbehave("large", "memory", times=1, folder=str(begun))
-    file = cluster("1GB", 1)
-    result = higgsbench.run(two_models("large"), output=tmp_path / "out", cluster=file, listener=notes)
-    assert result.failures == []
+    assert ran("large", workers=1).failures == []
     where = "/logs/dask-worker-" if system.name == "slurm" else "ended: HELD ("
     assert any(where in line and "emory" in line for line in notes.lines), notes.lines
 
 
 @only_slurm
-def test_a_fit_longer_than_the_walltime_fails(
-    two_models: TwoModels, misbehave: Misbehave, cluster: Cluster, system: System, begun: Path, tmp_path: Path
-) -> None:
+def test_a_fit_longer_than_the_walltime_fails(misbehave: Misbehave, ran: Ran, system: System, begun: Path) -> None:
     misbehave("long", "hang", times=5, folder=str(begun))  # two twice, then one alone
-    found = higgsbench.run(two_models("long"), output=tmp_path / "out", cluster=cluster(walltime="1min"))
-    (failure,) = found.failures
+    (failure,) = ran("long", walltime="1min").failures
     assert "failed three times, the last time alone: its slurm job" in failure.message
     assert "walltime 1min" in failure.message
     assert system.none_left()

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import psutil
 import pytest
 
@@ -20,13 +19,11 @@ import higgsbench
 from benchmarks.reliability.kills import Cluster
 from higgsbench.runs.engines.base import EngineError, EngineSettings
 from higgsbench.runs.unit import Workspace
-from tests.runs.conftest import Config, Notes
-from tests.runs.engines.conftest import wait_for
+from tests.runs.conftest import Config, Notes, scores
+from tests.runs.engines.conftest import same_scores, wait_for
 
 dask = pytest.importorskip("higgsbench.runs.engines.dask", reason="the extra dask is not installed")
 pytestmark = pytest.mark.slow
-
-NAME = "scores.parquet"
 
 
 @pytest.fixture
@@ -34,11 +31,6 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     found = Cluster(tmp_path / "cluster", workers=0)
     yield found
     found.close()
-
-
-def same_scores(result: Any, config: Path, output: Path) -> bool:
-    serial = higgsbench.run(config, output=output, engine="serial")
-    return pl.read_parquet(result.folder / NAME).equals(pl.read_parquet(serial.folder / NAME))
 
 
 def fits(process: int) -> list[psutil.Process]:
@@ -56,7 +48,7 @@ def test_serial_local_and_dask_give_the_same_bits(config: Config, tmp_path: Path
             higgsbench.run(config(), output=tmp_path / engine, engine=engine, jobs=None if engine == "serial" else 2)
             for engine in ("serial", "local", "dask")
         ]
-    first, *others = [pl.read_parquet(result.folder / NAME) for result in found]
+    first, *others = [scores(result) for result in found]
     assert all(other.equals(first) for other in others)
     keys = [sorted(p.name for p in (r.folder / "units").iterdir()) for r in found]
     assert keys[0] == keys[1] == keys[2]
