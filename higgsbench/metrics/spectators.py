@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from higgsbench.errors import MetricError
+from higgsbench.files import printable
 from higgsbench.metrics.estimates import METRICS, Estimate, Metric, Scored
 from higgsbench.metrics.weights import checked_selection, checked_weights, equal_bins, float_values
 
@@ -199,7 +200,9 @@ def _shape(column: str) -> Metric:
 
 
 def _record(key: str, heading: str, text: str, estimate: Callable[[Scored], Estimate]) -> Metric:
-    return Metric(key, key, heading, text, estimate, lower_is_better=True, headline=False, priority=4)
+    return Metric(
+        key, key, printable(heading), printable(text), estimate, lower_is_better=True, headline=False, priority=4
+    )
 
 
 def spectator_metrics(column: str) -> tuple[Metric, ...]:

@@ -204,7 +204,8 @@ def spectators(context: Context) -> list[Part]:
 
 
 def _measured(record: Mapping[str, Any], metric: Metric) -> str | Cell:
-    value, se = (float(record.get(key, np.nan)) for key in (metric.key, suffixed(metric.key, "se")))
+    found = (record.get(key) for key in (metric.key, suffixed(metric.key, "se")))
+    value, se = (float(v) if isinstance(v, (int, float)) else np.nan for v in found)
     return Cell(metric.shown(value, se), value)
 
 
