@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from benchmarks.common import band_ams, band_replicas, publish, sample_events
+from benchmarks.common import REFERENCE, SectionedReport, band_ams, band_replicas, sample_events
 from higgsbench import PhysicalClassifier
 from higgsbench.events import Events
 from higgsbench.events.simulate import SimulationSettings, simulated_events
@@ -221,6 +221,12 @@ def variants() -> Iterator[Variant]:
         yield Variant(model, "data", features="physics" if model.endswith("mlp") else "raw")
 
 
+write_section = SectionedReport(
+    REFERENCE / "presets.md",
+    "# The presets\n\nMade by `python -m benchmarks.preset_suite` and `python -m benchmarks.presets`.\n",
+    {"suite": "The presets over data sets", "values": "What each value is worth"},
+).write
+
 REPLICAS = 40
 Found = Mapping[str, NDArray[np.float64]]
 Truth = tuple[NDArray[np.bool_], NDArray[np.float64]]
@@ -241,7 +247,7 @@ _HEAD = (
 
 
 def write_table(found: Sequence[tuple[Variant, Found]], planned: int, real: Truth, simulated: Truth) -> None:
-    """Write results/reference/presets.md.
+    """Write the values' section of results/reference/presets.md.
 
     Args:
         found: rows with scores of the real events per seed, (2, n), scores of the simulated ones, and seconds.
@@ -256,11 +262,11 @@ def write_table(found: Sequence[tuple[Variant, Found]], planned: int, real: Trut
         rows = [(variant, scores) for variant, scores in found if variant.model == model]
         if not rows or rows[0][0].kind != "start":
             continue
-        lines += [f"## {model}", "", "| changed | Δ real | Δ simulated | Δ AMS real | Δ AMS simulated | s |"]
+        lines += [f"### {model}", "", "| changed | Δ real | Δ simulated | Δ AMS real | Δ AMS simulated | s |"]
         lines.append("|---|---|---|---|---|---|")
         lines += [_line(variant, scores, rows[0][1], real, simulated) for variant, scores in rows]
         lines.append("")
-    publish("presets", "What each value of the presets is worth", lines)
+    write_section("values", lines)
 
 
 def _line(variant: Variant, scores: Found, start: Found, real: Truth, simulated: Truth) -> str:

@@ -168,7 +168,7 @@ MODELS = (
         description="CatBoost gradient boosting on oblivious trees",
         presets={
             "quick": Preset({**_COMMON, "iterations": 150, "depth": 6, "learning_rate": 0.1}, **RAW),
-            "good": Preset({**_COMMON, "iterations": 400, "depth": 6, "learning_rate": 0.06}, **RAW),
+            "good": Preset({**_COMMON, "iterations": 400, "depth": 6, "learning_rate": 0.04}, **RAW),
             "best": Preset(
                 {**_COMMON, **STOPPED, "iterations": 3000, "depth": 6, "learning_rate": 0.06, BAG: 3}, **PHYSICS
             ),

@@ -167,7 +167,7 @@ MODELS = (
         description="XGBoost gradient boosting (histogram)",
         presets={
             "quick": Preset({"n_estimators": 120, "max_depth": 5, "learning_rate": 0.1, "min_child_weight": 20}, **RAW),
-            "good": Preset({**_COMMON, "n_estimators": 450}, **RAW),
+            "good": Preset({**_COMMON, "n_estimators": 450, "min_child_weight": 20}, **RAW),
             "best": Preset({**_COMMON, **STOPPED, "n_estimators": 3000, BAG: 3}, **PHYSICS),
         },
         missing=True,
