@@ -196,13 +196,13 @@ _PATIENCE = 12  # rounds after which jets and soft term are drawn again too: som
 
 
 def _passes(rng: np.random.Generator, seen: Visible, recoil: Recoil, jet_num: int) -> BoolArray:
-    """The selection: thresholds, acceptance and isolation, and the leptons lost in the gap of the calorimeter."""
+    """The selection: thresholds, acceptance and isolation, and the leptons lost in the gaps of the detector."""
     detector = DETECTOR
     abs_eta = np.abs(seen.lep_eta)
-    in_crack = (abs_eta > detector.crack[0]) & (abs_eta < detector.crack[1])
+    in_gap = np.any([(abs_eta > low) & (abs_eta < high) for low, high in detector.gaps], axis=0)
     good = (seen.tau_pt >= detector.tau_pt_min) & (seen.lep_pt >= detector.lep_pt_min)
     good &= (np.abs(seen.tau_eta) <= detector.eta_max) & (abs_eta <= detector.eta_max)
-    good &= ~(in_crack & (rng.random(len(abs_eta)) < detector.crack_loss))
+    good &= ~(in_gap & (rng.random(len(abs_eta)) < detector.gap_loss))
     tau, lep = (seen.tau_eta, seen.tau_phi), (seen.lep_eta, seen.lep_phi)
     good &= delta_r(*tau, *lep) > detector.min_dr_tau_lep
     jets = ((recoil.eta1, recoil.phi1), (recoil.eta2, recoil.phi2))[:jet_num]
@@ -264,6 +264,8 @@ def generate(rng: np.random.Generator, key: str, process: ProcessModel, jet_num:
     columns = dict(zip(PRIMARY, (*seen, *of_met, np.full(n, float(jet_num)), *recoil[:7]), strict=True))
     columns |= derive(columns)
     columns["DER_mass_jet_jet"] = _massive_pair(rng, recoil, columns["DER_mass_jet_jet"])
-    mass = mmc_lite(tau, lep, met, sumet, columns["DER_mass_vis"])
-    columns["DER_mass_MMC"] = mass * DETECTOR.mmc_scale[jet_num]
+    tilt, spread, edge = DETECTOR.mmc_noise
+    noise = (tilt * rng.normal(size=n), edge * rng.logistic(size=n))
+    mass = mmc_lite(tau, lep, met, sumet, columns["DER_mass_vis"], np.full(n, jet_num > 0), noise)
+    columns["DER_mass_MMC"] = mass * np.exp(spread * rng.normal(size=n))
     return columns
