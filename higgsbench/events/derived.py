@@ -238,8 +238,9 @@ _PRIOR = np.add.outer(
 ).astype(np.float32)
 _BINS = POINTS_HAD + POINTS_LEP - 1
 _LOG_MASS = STEP / 2 * np.arange(1, _BINS + 1)  # ln(mass / m_vis) = -ln(x_h x_l) / 2 of each bin
-_KERNEL = np.exp(-0.5 * (np.subtract.outer(np.arange(_BINS), np.arange(_BINS)) / SMOOTHING) ** 2)
-_KERNEL = (_KERNEL / _KERNEL.sum(axis=0)).astype(np.float32)
+_NEAR = 4  # bins on each side that the smoothing takes into account
+_KERNEL = np.exp(-0.5 * (np.arange(-_NEAR, _NEAR + 1) / SMOOTHING) ** 2).astype(np.float32)
+_NORM = np.convolve(np.ones(_BINS, np.float32), _KERNEL)[_NEAR:-_NEAR]
 
 
 def _scan(
@@ -263,18 +264,20 @@ def _scan(
     chi2 -= best[:, None, None]
     chi2 *= np.float32(-0.5)
     chi2 += _PRIOR
-    # Points of equal mass lie on antidiagonals; rows one longer than the result shift each row by one more bin.
-    padded = np.zeros((n, POINTS_HAD, _BINS + 1), np.float32)
-    np.exp(chi2, out=padded[:, :, :POINTS_LEP])
-    shifted = padded.reshape(n, -1)[:, : POINTS_HAD * _BINS].reshape(n, POINTS_HAD, _BINS)
-    return shifted.sum(axis=1), best
+    weight = np.exp(chi2, out=chi2)
+    posterior = np.zeros((n, _BINS), np.float32)
+    for i in range(POINTS_HAD):  # points of equal mass lie on antidiagonals
+        posterior[:, i : i + POINTS_LEP] += weight[:, i]
+    return posterior, best
 
 
 def _mode(posterior: npt.NDArray[np.float32]) -> FloatArray:
     """The most probable ln(mass / m_vis) of each smoothed posterior, between bins by a parabola, shape (n,)."""
     # Not a matrix product: BLAS sums in an order that depends on the number of rows and threads, and the same event
     # must have the same mass in any chunk and in any process.
-    smooth = np.log(np.einsum("ij,jk->ik", posterior, _KERNEL).astype(np.float64) + 1e-30)
+    padded = np.pad(posterior, ((0, 0), (_NEAR, _NEAR)))
+    smooth = sum((k * padded[:, i : i + _BINS] for i, k in enumerate(_KERNEL)), np.full_like(posterior, 1e-30))
+    smooth = np.log(smooth.astype(np.float64) / _NORM)
     top = np.clip(smooth.argmax(axis=1), 1, _BINS - 2)
     left, middle, right = (np.take_along_axis(smooth, top[:, None] + step, axis=1)[:, 0] for step in (-1, 0, 1))
     moved = (left - right) / np.minimum(2.0 * (left - 2.0 * middle + right), -1e-9)

@@ -68,7 +68,7 @@ def _noise(rng: np.random.Generator, model: ParentModel, recoil: Recoil) -> tupl
 
 
 def _rapidity(rng: np.random.Generator, model: ParentModel, recoil: Recoil, jet_num: int) -> FloatArray:
-    towards = model.rapidity_slope[jet_num] * np.nan_to_num(recoil.eta1)
+    towards = model.rapidity_slope[jet_num] * recoil.eta1 if jet_num else 0.0
     return towards + model.rapidity[jet_num] * rng.normal(size=len(recoil.px))
 
 
@@ -124,7 +124,9 @@ def _fake_tau(
     n = len(recoil.px)
     shape, scale = fake.pt[jet_num]
     pt = DETECTOR.tau_pt_min + scale * rng.weibull(shape, n)
-    eta = DETECTOR.eta_max * rng.beta(*fake.eta, n) * sign(rng, n)
+    same = rng.random(n) < (1.0 + fake.same_side[jet_num]) / 2
+    side = np.where(same, 1.0, -1.0) * np.where(np.isnan(recoil.eta1), sign(rng, n), np.sign(recoil.eta1))
+    eta = DETECTOR.eta_max * rng.beta(*fake.eta, n) * side
     opposite = np.where(np.isnan(recoil.phi1), 0.0, recoil.phi1 + np.pi)
     return pt, eta, wrap(opposite + rng.vonmises(0.0, fake.away[jet_num], n))
 
@@ -136,7 +138,7 @@ def _decay_w_with_fake_tau(rng: np.random.Generator, process: ProcessModel, reco
     pt, eta, phi = _fake_tau(rng, fake, recoil, jet_num)
     noise_x, noise_y = _noise(rng, model, recoil)
     jet_pt = fake.response * pt
-    rapidity = _rapidity(rng, model, recoil, jet_num) + fake.rapidity_slope * eta
+    rapidity = _rapidity(rng, model, recoil, jet_num) + fake.rapidity_slope[jet_num] * eta
     boson = from_transverse(
         noise_x - recoil.px - jet_pt * np.cos(phi),
         noise_y - recoil.py - jet_pt * np.sin(phi),
@@ -221,14 +223,14 @@ def _select(rng: np.random.Generator, key: str, process: ProcessModel, jet_num: 
         rounds += 1
         if rounds % _PATIENCE == 0:
             recoils[:, pending] = draw_recoil(rng, process, jet_num, len(pending))
-        tries = np.repeat(pending, max(1, _FEW // len(pending)))
-        attempt = Recoil(*recoils[:, tries])
+        each = max(1, _FEW // len(pending))
+        attempt = Recoil(*recoils[:, np.repeat(pending, each)])
         seen = DECAYS[key](rng, process, attempt, jet_num)
         passed = np.flatnonzero(_passes(rng, seen, attempt, jet_num))
         # A pending event may have several good tries; the first one counts (unique returns first positions).
-        done, first = np.unique(tries[passed], return_index=True)
-        visible[:, done] = np.stack(seen)[:, passed[first]]
-        pending = np.setdiff1d(pending, done, assume_unique=True)
+        done, first = np.unique(passed // each, return_index=True)
+        visible[:, pending[done]] = np.stack(seen)[:, passed[first]]
+        pending = np.delete(pending, done)
     return Recoil(*recoils), Visible(*visible)
 
 
@@ -253,19 +255,17 @@ def generate(rng: np.random.Generator, key: str, process: ProcessModel, jet_num:
     recoil, seen = _select(rng, key, process, jet_num, n)
     tau, lep = transverse(seen.tau_pt, seen.tau_phi), transverse(seen.lep_pt, seen.lep_phi)
     met = -(tau + lep + np.stack([recoil.px, recoil.py], axis=1))
-    model = process.sumet[jet_num]
-    shape, scale, offset = model.gamma
-    rest = rng.gamma(shape, scale, n) + offset
-    objects = model.slope_visible * (seen.tau_pt + seen.lep_pt) + model.slope_jets * recoil.all_pt
-    total = objects + model.slope_soft * recoil.soft + rest
+    share, as_electron, as_muon = DETECTOR.electron
+    seen_lep = seen.lep_pt * np.where(rng.random(n) < share, as_electron, as_muon)
+    total = seen.tau_pt + seen_lep + recoil.all_pt + recoil.rest
     # A file has no event below about 20 GeV; fold what the Gamma's offset takes below instead of piling it up there.
     sumet = DETECTOR.sumet_min + np.abs(total - DETECTOR.sumet_min)
     of_met = (np.hypot(met[:, 0], met[:, 1]), np.arctan2(met[:, 1], met[:, 0]), sumet)
     columns = dict(zip(PRIMARY, (*seen, *of_met, np.full(n, float(jet_num)), *recoil[:7]), strict=True))
     columns |= derive(columns)
     columns["DER_mass_jet_jet"] = _massive_pair(rng, recoil, columns["DER_mass_jet_jet"])
-    tilt, spread, edge = DETECTOR.mmc_noise
-    noise = (tilt * rng.normal(size=n), edge * rng.logistic(size=n))
+    tilt, spread = (widths[min(jet_num, 1)] for widths in (DETECTOR.mmc_tilt, DETECTOR.mmc_spread))
+    noise = (tilt * (1.0 - rng.standard_exponential(n)), DETECTOR.mmc_edge * rng.logistic(size=n))
     mass = mmc_lite(tau, lep, met, sumet, columns["DER_mass_vis"], np.full(n, jet_num > 0), noise)
     columns["DER_mass_MMC"] = mass * np.exp(spread * rng.normal(size=n))
     return columns

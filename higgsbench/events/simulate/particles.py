@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from higgsbench.events.derived import transverse, wrap
+from higgsbench.events.simulate.processes import DETECTOR
 
 if TYPE_CHECKING:
     from higgsbench.events.derived import FloatArray
@@ -94,7 +95,7 @@ _MIN_SEPARATION = 0.4  # two jets closer than this are one jet
 class Recoil(NamedTuple):
     """Jets and soft term of n events, arrays of shape (n,), GeV and rad, NaN for jets that do not exist.
 
-    `all_pt` is the scalar sum over all jets, `soft` the size of the soft term, (`px`, `py`) the vector sum of both.
+    `all_pt` is the scalar sum over all jets, `rest` that of everything softer, (`px`, `py`) the vector sum of both.
     """
 
     pt1: FloatArray
@@ -104,7 +105,7 @@ class Recoil(NamedTuple):
     eta2: FloatArray
     phi2: FloatArray
     all_pt: FloatArray
-    soft: FloatArray
+    rest: FloatArray
     px: FloatArray
     py: FloatArray
 
@@ -172,14 +173,18 @@ def _pair(rng: np.random.Generator, model: JetModel, n: int, second: bool) -> Fl
 
 
 def draw_recoil(rng: np.random.Generator, process: ProcessModel, jet_num: int, n: int) -> Recoil:
-    """Draw jets and soft term of n events with a number of jets, where 3 means at least 3."""
+    """Draw jets and soft term of n events with a number of jets, where 3 means at least 3.
+
+    The calorimeter's energy outside of jets grows with the size of the soft term, which is mostly its resolution.
+    """
     pt1 = eta1 = phi1 = pt2 = eta2 = phi2 = np.full(n, np.nan)
     model = process.soft[jet_num]
-    kind = rng.random(n)
-    core = rng.gamma(*model.core, n)
-    bump = np.abs(rng.normal(*model.bump, n))
-    tail = model.tail[0] + rng.exponential(model.tail[1], n)
-    soft = np.where(kind > 1.0 - model.tail_share, tail, np.where(kind < model.bump_share, bump, core))
+    kind, (per_root, of_bump, of_tail, per_tail), (offset, scale) = rng.random(n), DETECTOR.rest, DETECTOR.rest_gamma
+    core, bump, tail = rng.gamma(*model.core, n), np.abs(rng.normal(*model.bump, n)), rng.gamma(*model.tail, n)
+    of_kind = [kind > 1.0 - model.tail_share, kind < model.bump_share]
+    soft = np.select(of_kind, [tail, bump], core)
+    mean = np.select(of_kind, [of_tail + per_tail * tail, np.full(n, of_bump)], per_root * np.sqrt(core))
+    rest = scale * rng.standard_gamma((mean + offset) / scale) - offset
     total, all_pt = transverse(soft, azimuth(rng, n)), np.zeros(n)
     if jet_num > 0:
         jets = process.jets[jet_num - 1]
@@ -193,4 +198,4 @@ def draw_recoil(rng: np.random.Generator, process: ProcessModel, jet_num: int, n
             other = _above_threshold(rng, jets.log_other, n)
             # Further jets are softer than the second one; what exceeds it is several jets in different directions.
             total, all_pt = total + transverse(np.minimum(other, pt2), azimuth(rng, n)), all_pt + other
-    return Recoil(pt1, eta1, phi1, pt2, eta2, phi2, all_pt, soft, *total.T)
+    return Recoil(pt1, eta1, phi1, pt2, eta2, phi2, all_pt, rest, *total.T)

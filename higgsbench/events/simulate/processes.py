@@ -71,16 +71,6 @@ class SoftModel:
 
 
 @dataclass(frozen=True)
-class SumEtModel:
-    """Scalar sum of transverse energy: slope_visible (tau + lep) + slope_jets jets + slope_soft soft + Gamma."""
-
-    slope_visible: float
-    slope_jets: float
-    slope_soft: float
-    gamma: Triple
-
-
-@dataclass(frozen=True)
 class ParentModel:
     """The boson (H, Z or W) that decays, or the two W of a top pair."""
 
@@ -103,9 +93,10 @@ class FakeTau:
     pt: tuple[Pair, ...]
     eta: Pair
     response: float
-    rapidity_slope: float
+    rapidity_slope: ByJets
     lepton_from_tau: float
     away: ByJets
+    same_side: ByJets
 
 
 @dataclass(frozen=True)
@@ -116,7 +107,6 @@ class ProcessModel:
     parent: ParentModel
     jets: tuple[JetModel, JetModel, JetModel]
     soft: tuple[SoftModel, SoftModel, SoftModel, SoftModel]
-    sumet: tuple[SumEtModel, SumEtModel, SumEtModel, SumEtModel]
     hadronic_x: Triple = (0.18, 2.1, 1.6)
     correlation: float = 0.0
     invisible: ByJets = (0.0, 0.0, 0.0, 0.0)
@@ -144,7 +134,12 @@ class Detector:
     jet_mass: Triple
     jet_mass_ratio: float
     sumet_min: float
-    mmc_noise: Triple
+    electron: Triple
+    rest: tuple[float, float, float, float]
+    rest_gamma: Pair
+    mmc_tilt: Pair
+    mmc_spread: Pair
+    mmc_edge: float
 
 
 _FITTED = tomllib.loads(resources.files(__package__).joinpath("processes.toml").read_text(encoding="utf-8"))
