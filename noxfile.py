@@ -50,7 +50,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the test suite on the newest versions; arguments go to pytest."""
-    session.install(*group("test"), ".[bencheval,dask,onnx,report,root,stats,tune]")
+    session.install(*group("test"), "cabinetry>=0.6", ".[bencheval,dask,onnx,report,root,stats,tune]")
     session.run("pytest", "-n", workers(), *session.posargs)
 
 

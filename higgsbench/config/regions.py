@@ -115,7 +115,7 @@ class SystematicConfig(Strict):
 class ModelRules(Strict):
     """Rules for the templates of the statistical model."""
 
-    smooth: NotNegative = 0.1
+    smooth: NotNegative = 0.5
     """Relative simulation error below which neighbouring bins are merged to measure a shift; 0 turns smoothing off."""
     prune: NotNegative = 0.002
     """Relative change below which the normalisation or the shape of a shift is left out; 0 keeps all."""

@@ -320,6 +320,12 @@ class Likelihood:
         found = self.fit(data, **fixed)
         found.minos(POI)
         ends = found.merrors[POI]
+        if ends.lower_new_min or ends.upper_new_min:  # templates with few events may have a second minimum
+            end = found.values[POI] + (ends.upper if ends.upper_new_min else ends.lower)
+            found = self.fit(data, **{**fixed, POI: end})
+            found.fixed[POI] = False
+            found.migrad().minos(POI)
+            ends = found.merrors[POI]
         if not ends.is_valid:
             raise MetricError("the fit of the workspace failed: minuit found no end of the interval")
         best = float(found.values[POI])

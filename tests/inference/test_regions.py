@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,50 +21,15 @@ from higgsbench.config.regions import RegionConfig, StatisticalModel
 from higgsbench.errors import ConfigError
 from higgsbench.events import Events
 from higgsbench.inference.events import Moved
-from higgsbench.inference.experiments import Drawing
-from higgsbench.inference.interval import fit_model
+from higgsbench.inference.interval import built_models, fit_model
 from higgsbench.inference.regions import ModelEvents, RowModel, Side, row_model
-from higgsbench.inference.workspace import Likelihood, Sample, pruned, smoothed, workspace_of
+from higgsbench.inference.workspace import Likelihood, pruned, smoothed
 from higgsbench.metrics import processes_of
-from higgsbench.metrics.significance import interval_score
+from higgsbench.runs import find_run
 from higgsbench.schema import TableSchema
 
+MakeModel = Callable[..., tuple[ModelEvents, RowModel]]
 needs_pyhf = pytest.mark.skipif(not (find_spec("pyhf") and find_spec("iminuit")), reason="needs the extra 'stats'")
-SCHEMA = TableSchema("made-up", ("x",), "Label", weight="Weight", event_id="EventId", process="Process")
-
-
-def made_up(n: int = 6000, *, mc_stat: bool = True, **model: Any) -> tuple[ModelEvents, RowModel]:
-    """Events with a falling background, a signal at 2, and an energy scale that moves x by 0.03."""
-    rng = np.random.default_rng(5)
-    process = np.repeat(["H", "Z", "W"], [n // 4, n // 2, n - n // 4 - n // 2])
-    x = np.where(process == "H", rng.normal(2.0, 0.6, n), rng.exponential(np.where(process == "Z", 0.8, 1.2)))
-    total = {"H": 60.0, "Z": 900.0, "W": 500.0}
-    weight = np.array([total[name] for name in process]) / np.array([(process == name).sum() for name in process])
-    label = np.where(process == "H", "s", "b")
-    columns = {"x": x, "Label": label, "Weight": weight, "EventId": np.arange(n), "Process": process}
-    events = Events(pl.DataFrame(columns), SCHEMA, "made-up events")
-    given = {
-        "regions": [
-            {"name": "low", "select": "x < 1", "observable": "x", "control": True},
-            {"name": "high", "select": "x >= 1", "observable": "score", "edges": [1, 1.5, 2, 2.5, 3]},
-        ],
-        "systematics": [{"name": "scale", "shift": "tes=0.03"}, {"name": "lumi", "norm": 0.05}],
-        "templates": {"mc_stat": mc_stat, "smooth": 0.0, "prune": 0.0},
-    }
-    sides = [
-        Side(Moved("", events.frame.with_columns(pl.col("x") + step), np.arange(n), weight), weight)
-        for step in (0.03, -0.03)
-    ]
-    processes = processes_of(events.process, events.y, weight)
-    assert processes is not None
-    scores = {"x": [x, x + 0.03, x - 0.03]}
-    model_ = StatisticalModel.model_validate(given | model)
-    shifts = {at: (sides[0], sides[1]) for at, entry in enumerate(model_.systematics or ()) if entry.shift}
-    found = ModelEvents(
-        cast("Any", None), model_, events, events, "made-up events", weight,
-        processes, shifts, scores, (),
-    )  # fmt: skip
-    return found, row_model(found, cast("Any", SimpleNamespace(name="x")))
 
 
 def config(**keys: Any) -> dict[str, Any]:
@@ -124,31 +90,46 @@ def test_pruning_keeps_what_changes() -> None:
     np.testing.assert_array_equal(shape[0], up)
 
 
+# Process, bin, and content: nominal, after an upward and after a downward shift. Bins 0 and 1 are the control region.
+DOCUMENTED = [
+    ("background", 0, 105.0, 110.0, 95.0), ("background", 1, 100.0, 115.0, 90.0),
+    ("signal", 2, 30.0, 30.0, 30.0), ("signal", 3, 35.0, 35.0, 35.0),
+    ("bkg1", 2, 100.0, 110.0, 90.0), ("bkg1", 3, 100.0, 110.0, 90.0),
+    ("bkg2", 2, 50.0, 55.0, 45.0), ("bkg2", 3, 120.0, 55.0, 45.0),
+]  # fmt: skip
+
+
 @needs_pyhf
 def test_the_two_channel_workspace_of_pyhfs_documentation() -> None:
-    """Notebook "Multibin Coupled HistoSys"; the fit without signal gives the nuisance parameter 0.29087602."""
-    shapes = {"coupled_histosys": (np.array([110.0, 110.0]), np.array([90.0, 90.0]))}
-    second = {"coupled_histosys": (np.array([55.0, 55.0]), np.array([45.0, 45.0]))}
-    control = {"coupled_histosys": (np.array([110.0, 115.0]), np.array([95.0, 90.0]))}
-    none = np.zeros(2)
-    built = workspace_of(
-        {
-            "control": {"background": Sample(np.array([105.0, 100.0]), none, shapes=control)},
-            "signal": {
-                "signal": Sample(np.array([30.0, 35.0]), none, signal=True),
-                "bkg1": Sample(np.array([100.0, 100.0]), none, shapes=shapes),
-                "bkg2": Sample(np.array([50.0, 120.0]), none, shapes=second),
-            },
-        },
-        mc_stat=False,
-    )
-    data = np.array([110.0, 105.0, 170.0, 220.0])
-    found = Likelihood(built).fit(data, mu=0.0)
-    assert found.values["coupled_histosys"] == pytest.approx(0.29087602, abs=1e-4)
-    assert [sample["name"] for sample in built["channels"][1]["samples"]] == ["signal", "bkg1", "bkg2"]
-    assert built["channels"][0]["samples"][0]["modifiers"] == [
-        {"name": "coupled_histosys", "type": "histosys", "data": {"hi_data": [110.0, 115.0], "lo_data": [95.0, 90.0]}}
+    """Notebook "Multibin Coupled HistoSys" (scikit-hep/pyhf), from ten events per process and bin."""
+    process, x, weight, up, down = (np.repeat(column, 10) for column in zip(*DOCUMENTED, strict=True))
+    columns: dict[str, Any] = {"x": x + 0.5, "Label": np.where(process == "signal", "s", "b"), "Weight": weight / 10.0}
+    columns |= {"EventId": np.arange(x.size), "Process": process}
+    layout = TableSchema("made-up", ("x",), "Label", weight="Weight", event_id="EventId", process="Process")
+    events = Events(pl.DataFrame(columns), layout, "made-up events")
+    processes = processes_of(events.process, events.y, events.weight)
+    assert processes is not None
+    regions = [
+        {"name": "control", "select": "x < 2", "observable": "x", "edges": [0, 1, 2]},
+        {"name": "signal", "select": "x >= 2", "observable": "x", "edges": [2, 3, 4]},
     ]
+    shift = {"name": "coupled_histosys", "weights": ["up", "down"], "processes": ["background", "bkg1", "bkg2"]}
+    rules = {"mc_stat": False, "smooth": 0.0, "prune": 0.0}
+    given = StatisticalModel.model_validate({"regions": regions, "systematics": [shift], "templates": rules})
+    sides = [Side(Moved("", events.frame, np.arange(x.size), side / 10.0), side / 10.0) for side in (up, down)]
+    found = ModelEvents(
+        cast("Any", None), given, events, events, "made-up events", events.weight,
+        processes, {0: (sides[0], sides[1])}, {"x": [columns["x"]] * 3}, (),
+    )  # fmt: skip
+    likelihood = Likelihood(row_model(found, cast("Any", SimpleNamespace(name="x"))).workspace)
+    data = np.array([110.0, 105.0, 170.0, 220.0])
+    best = likelihood.fit(data)
+    # The notebook's optimiser stops 0.0003 before the minimum, 0.0005 of the error of mu.
+    np.testing.assert_allclose(best.values, [0.63607078, -0.30257894], atol=5e-4)
+    without = likelihood.fit(data, mu=0.0)
+    assert without.values["coupled_histosys"] == pytest.approx(0.29087602, abs=1e-4)
+    contents = likelihood.expected(mu=0.0, coupled_histosys=0.29087602)
+    np.testing.assert_allclose(contents, [106.80676913, 104.01075137, 154.36314037, 213.86871072], rtol=1e-8)
 
 
 CODE = """
@@ -167,7 +148,7 @@ print(z, lists[2], *m.expected_data(c.suggested_init(), include_auxdata=False))
 
 @needs_pyhf
 @pytest.mark.parametrize("mc_stat", [True, False])
-def test_pyhf_gets_the_same_numbers_from_the_workspace(mc_stat: bool, tmp_path: Path) -> None:
+def test_pyhf_gets_the_same_numbers_from_the_workspace(made_up: MakeModel, mc_stat: bool, tmp_path: Path) -> None:
     _, model = made_up(mc_stat=mc_stat)
     fit = fit_model(model)
     assert fit.expected.z is not None
@@ -184,7 +165,7 @@ def test_pyhf_gets_the_same_numbers_from_the_workspace(mc_stat: bool, tmp_path: 
 
 
 @needs_pyhf
-def test_the_fit_of_a_model() -> None:
+def test_the_fit_of_a_model(made_up: MakeModel) -> None:
     _, model = made_up()
     fit = fit_model(model)
     assert fit.interval[0] == pytest.approx(1.0, abs=1e-3)
@@ -195,7 +176,7 @@ def test_the_fit_of_a_model() -> None:
     assert [table.caption for table in fit.as_tables()][1] == "x: expected fit"
 
 
-def test_regions_must_not_overlap() -> None:
+def test_regions_must_not_overlap(made_up: MakeModel) -> None:
     regions = [{"name": "a", "observable": "x", "edges": [0, 1]}, {"name": "b", "select": "x > 2", "edges": [0, 1]}]
     with pytest.raises(ConfigError, match=r"regions: a and b share .* events"):
         made_up(regions=regions)
@@ -205,7 +186,7 @@ def test_regions_must_not_overlap() -> None:
         made_up(regions=[{"name": "b", "select": "y > 200", "control": True}])
 
 
-def test_a_free_process_and_one_that_is_not_changed() -> None:
+def test_a_free_process_and_one_that_is_not_changed(made_up: MakeModel) -> None:
     systematics = [
         {"name": "scale", "shift": "tes=0.03", "processes": "Z"},
         {"name": "w", "free": True, "processes": "W"},
@@ -214,59 +195,6 @@ def test_a_free_process_and_one_that_is_not_changed() -> None:
     high = model.channels["high"]
     assert (high["W"].free, dict(high["W"].shapes), dict(high["H"].shapes)) == (("w",), {}, {})
     assert set(high["Z"].shapes) == {"scale"}
-
-
-def test_score_of_the_challenge() -> None:
-    """Values of the challenge's own program."""
-    assert interval_score(1.0, 0.6827, 100) == pytest.approx(-np.log(1.001))
-    sigma = np.sqrt(0.6827 * 0.3173 / 100)
-    assert interval_score(1.0, 0.6827 - 3.0 * sigma, 100) == pytest.approx(-np.log(1.001 * 2.0))
-    assert interval_score(1.0, 0.6827 + 4.0 * sigma, 100) == pytest.approx(-np.log(1.001 * 9.0))
-
-
-@needs_pyhf
-@pytest.mark.parametrize(
-    ("experiments", "mc_stat", "tolerance"),
-    [
-        pytest.param(4000, True, 0.02, marks=pytest.mark.slow),
-        pytest.param(4000, False, 0.02, marks=pytest.mark.slow),
-        (150, True, 0.08),
-    ],
-)
-def test_coverage_of_the_interval(experiments: int, mc_stat: bool, tolerance: float) -> None:
-    found, model = made_up(mc_stat=mc_stat)
-    likelihood = Likelihood(model.workspace)
-    inside = []
-    for seed in range(5):  # seed 3 alone lies 2.8 standard errors off, others do not
-        drawing = Drawing(found, (0.5, 2.0), seed)
-        for toy in range(experiments // 5):
-            _, low, high = likelihood.interval(drawing.data(model, drawing.events(toy)))
-            inside.append(low <= drawing.parameters(toy)[0] <= high)
-    assert np.mean(inside) == pytest.approx(0.683, abs=tolerance)
-
-
-def test_events_are_the_same_for_all_rows() -> None:
-    found, _ = made_up()
-    one, other = Drawing(found, (0.5, 2.0), 3), Drawing(found, (0.5, 2.0), 3)
-    first, again, next_ = one.events(4), other.events(4), one.events(5)
-    np.testing.assert_array_equal(first.number, again.number)
-    np.testing.assert_array_equal(first.at, again.at)
-    assert not np.array_equal(first.at, next_.at)
-
-
-@pytest.mark.parametrize("theta", [0.4, -0.7, 1.6, -2.3])
-def test_drawn_contents_change_in_proportion_to_the_shift(theta: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    found, model = made_up(2000, mc_stat=False)
-    monkeypatch.setattr(Drawing, "parameters", lambda *_: (1.0, {"scale": theta, "lumi": 0.0}))
-    drawing = Drawing(found, (0.5, 2.0), 3)
-    mean = np.mean([drawing.data(model, drawing.events(toy)) for toy in range(400)], axis=0)
-    contents = [
-        [np.sum([pick(sample) for sample in model.channels[name].values()], axis=0) for name in ("high", "low")]
-        for pick in (lambda one: one.nominal, lambda one: one.shapes["scale"][int(theta < 0.0)])
-    ]
-    nominal, side = map(np.concatenate, contents)
-    expected = nominal + abs(theta) * (side - nominal)
-    assert np.abs((mean - expected) / np.sqrt(expected / 400.0)).max() < 4.0
 
 
 @pytest.fixture(scope="module")
@@ -332,6 +260,8 @@ def _arrays(histogram: str) -> dict[str, Any]:
         return dict(arrays)
 
 
+@needs_pyhf
+@pytest.mark.filterwarnings("ignore:jsonschema.RefResolver:DeprecationWarning")  # pyhf 0.7 uses it
 def test_cabinetry_builds_the_same_yields(analysis: Path, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(analysis)
     code, _, err = call("export", "cabinetry", "latest", "-o", "fit", "--model", "xgboost")
@@ -349,6 +279,11 @@ def test_cabinetry_builds_the_same_yields(analysis: Path, call: Any, monkeypatch
     cabinetry.configuration.validate(content)
     built = cabinetry.workspace.build(content)
     assert [channel["name"] for channel in built["channels"]] == ["SR", "CR"]
+    fit = cabinetry.fit.fit(*cabinetry.model_utils.model_and_data(built), minos="mu")
+    _, own, _ = built_models(find_run("latest", "../results"), ["xgboost"], None)
+    best, low, high = fit_model(own["xgboost"]).interval
+    assert fit.bestfit[fit.labels.index("mu")] == pytest.approx(best, abs=1e-3)
+    assert fit.minos_uncertainty["mu"] == pytest.approx((low - best, high - best), rel=0.01)
     assert call("export", "cabinetry", "latest", "-o", ".", "--model", "xgboost")[0] == 2
 
 
@@ -380,8 +315,6 @@ def test_options_that_do_not_fit(
 @needs_pyhf
 def test_weights_and_files_of_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from higgsbench import run
-    from higgsbench.inference.interval import built_models
-    from higgsbench.runs import find_run
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path / "cache"))
