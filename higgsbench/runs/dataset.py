@@ -341,14 +341,17 @@ class Matrix(NamedTuple):
     @property
     def name(self) -> str:
         """Name of the matrix of the training events in the workspace."""
-        moved = "" if self.shifts is None else f"-{canonical_digest(asdict(self.shifts))[:16]}"
-        return f"X-{self.features.digest}{moved}"
+        return f"X-{self.features.digest}" + (f"-{self._digest}" if self.shifts is not None else "")
+
+    @property
+    def _digest(self) -> str:
+        return "" if self.shifts is None else canonical_digest(asdict(self.shifts))[:15]
 
     def values(self, frame: pl.DataFrame, schema: TableSchema) -> NDArray[np.float32]:
         """Return the values for a table of events."""
-        return feature_matrix(
-            frame if self.shifts is None else apply_shifts(frame, self.shifts, schema=schema), self.features
-        )
+        if self.shifts is not None:  # each copy has its own vectors of soft missing momentum
+            frame = apply_shifts(frame, self.shifts, int(self._digest, 16), schema=schema)
+        return feature_matrix(frame, self.features)
 
 
 def save_events(workspace: Workspace, dataset: Dataset, matrices: Iterable[Matrix]) -> None:
