@@ -164,9 +164,9 @@ def main() -> None:
 
 
 _HEAD = (
-    f"Events of the simulation (version {SIMULATION_VERSION}) with other constants ({OTHER}); pretraining "
-    f"and `lightgbm simulated` use {SIMULATED:,} events with the constants that come with higgsbench. Preset `best` "
-    f"with 2 `mlp`, 4 packed networks and one `lightgbm`; one seed; evaluated on {TEST:,} further events, with paired errors of these events.",
+    f"Events of the simulation (version {SIMULATION_VERSION}) with other constants ({OTHER}); pretraining and "
+    f"`lightgbm simulated` use {SIMULATED:,} events with its own constants. Preset `best` with 2 `mlp`, 4 "
+    f"packed networks and one `lightgbm`; one seed; evaluated on {TEST:,} further events, with paired errors of these.",
     "",
 )
 
