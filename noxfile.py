@@ -229,10 +229,11 @@ def bench(session: nox.Session) -> None:
 @nox.session(name="bench-physics")
 def bench_physics(session: nox.Session) -> None:
     """Measure features, the jet split, and how close simulation and shifts are to files; writes results/reference/."""
-    session.install(".")
+    session.install(".[stats]")
     session.run("python", "-m", "benchmarks.features")
     session.run(
         "python", "-m", "benchmarks.simulation_closeness", "--markdown", "results/reference/simulation-closeness.md"
     )
     session.run("python", "-m", "benchmarks.validation_corruptions")
     session.run("python", "-m", "benchmarks.shifts")
+    session.run("python", "-m", "benchmarks.intervals")
