@@ -166,7 +166,7 @@ class ClusterConfig(Strict):
     workers: Annotated[int, Field(ge=1, le=10_000)]  # of all jobs together
     workers_per_job: Annotated[int, Field(ge=1, le=1024)] = 1
     memory: MemorySize  # of each job, e.g. `4GB`
-    cores: Annotated[int, Field(ge=1, le=1024)] = 1  # of each job; for each of its workers at least the run's `threads`
+    cores: Annotated[int, Field(ge=1, le=1024)] = 1  # of each job; at least the run's `threads` for each worker
     walltime: Duration | None = None
     """Time of each job, e.g. `2h` (Slurm); the fit of a job that ends is repeated elsewhere."""
     queue: Word | None = None  # partition (Slurm)
