@@ -101,6 +101,17 @@ def test_every_command_with_figures_takes_their_formats(name: str) -> None:
     assert {"--figures", "--figure-format", "--dpi", "--style", "--label"} <= options
 
 
+@pytest.mark.parametrize("options", ["learning-curve quick --figures f", "suite --figures f", "suite --format html"])
+def test_a_lack_of_drawing_libraries_is_found_before_training(
+    call: Call, monkeypatch: pytest.MonkeyPatch, options: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "mplhep", None)
+    code, out, err = call(*options.split())
+    assert (code, out) == (2, "")
+    assert "higgsbench[report]" in err
+    assert not Path("results").exists()
+
+
 def test_a_bug_keeps_its_traceback() -> None:
     code = """
 from higgsbench.cli import main as module
