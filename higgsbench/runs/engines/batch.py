@@ -86,10 +86,13 @@ def _arguments(config: ClusterConfig) -> dict[str, Any]:
 
 def _prologue(config: ClusterConfig) -> list[str]:
     """Return the commands before the worker; a variable in `scratch` that the node does not set ends the job."""
+    import dask
+
+    lines = config.prologue or dask.config.get(f"jobqueue.{config.system}.job-script-prologue") or []
     if config.scratch is None:
-        return config.prologue
+        return list(lines)
     scratch = re.sub(r"\$\{?(\w+)\}?", r"${\1:?}", config.scratch)
-    return [*config.prologue, f'TMPDIR={scratch}; export TMPDIR; mkdir -p "$TMPDIR"']
+    return [*lines, f'TMPDIR={scratch}; export TMPDIR; mkdir -p "$TMPDIR"']
 
 
 def _job_class(system: str) -> Any:

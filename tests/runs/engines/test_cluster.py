@@ -18,7 +18,8 @@ from higgsbench.runs.engines import batch
 from higgsbench.runs.engines.base import EngineError, load_cluster
 from higgsbench.runs.engines.batch import Batch, array_script, job_script
 
-pytest.importorskip("distributed", reason="the extra dask is not installed")
+dask = pytest.importorskip("dask", reason="the extra dask is not installed")
+pytest.importorskip("dask_jobqueue", reason="the extra dask is not installed")
 
 SHIPPED = Path(__file__).parents[3] / "configs" / "clusters"
 
@@ -68,6 +69,14 @@ def test_several_workers_a_container_and_a_folder_of_the_node(tmp_path: Path, sy
         assert "TMPDIR=${TMPDIR:?}/a/${USER:?}; export TMPDIR; mkdir -p " in script
     assert "apptainer exec image.sif python -m higgsbench run quick --jobs 3 --part $" in array
     assert "/2" in array
+
+
+def test_a_prologue_of_dask_jobqueue_stays(tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text(SLURM + "scratch: /scratch\n")
+    config = load_cluster(tmp_path / "cluster.yaml")
+    with dask.config.set({"jobqueue.slurm.job-script-prologue": ["module load site"]}):
+        for script in (job_script(config), array_script(config, "quick", 1)):
+            assert "\nmodule load site\nTMPDIR=/scratch; " in script
 
 
 def test_an_htcondor_job() -> None:
