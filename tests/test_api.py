@@ -147,8 +147,9 @@ def test_a_table_is_checked_like_a_file(result: RunResult, toys: Path, change: A
 def test_compare(result: RunResult, call: Call) -> None:
     found = higgsbench.compare_models(result, models=["lightgbm", "stack"], replicas=50)
     names = (f"{result.folder}:lightgbm", f"{result.folder}:stack")
-    _, shown, _ = call("compare", *names, "--replicas", 50, "--format", "markdown")
+    _, shown, _ = call("compare", *names, "--replicas", 50)
     assert str(found) == shown
+    assert "&lt;" not in shown
     assert found.pair("lightgbm", "stack").differences["auc"].value < 0.1
     assert len(higgsbench.compare_models(result.folder, replicas=50).models) == 3
     one, all_rows = f"{result.folder.name}:stack", result.folder

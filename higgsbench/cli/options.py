@@ -11,6 +11,7 @@ import click
 
 from higgsbench.errors import repeated
 from higgsbench.files import one_line
+from higgsbench.pages import WIDE as WIDE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
 PATH = click.Path(path_type=Path)
-WIDE = 10_000
-"""Width of an output that is not a terminal: lines in logs and pipes are never broken."""
 
 
 class _FileName(click.Path):
@@ -159,13 +158,23 @@ def added(*options: Callable[[Any], Any]) -> Callable[[Function], Function]:
     return add
 
 
+def _figure_formats(ctx: click.Context, param: click.Parameter, text: str) -> list[str]:
+    from higgsbench.pages import FIGURE_FORMATS
+
+    names = split_names(text, max(param.opts, key=len)) or []
+    for name in names:
+        if name not in FIGURE_FORMATS:
+            raise click.BadParameter(f"{name!r}: choose from {', '.join(FIGURE_FORMATS)}", ctx, param)
+    return names
+
+
 def figure_options(*formats: str) -> Callable[[Function], Function]:
     """Return the options of figures in files; `formats` are the names of the one that chooses formats."""
     return added(
         click.option("--figures", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
                      help="Also keep every figure in this folder, and its numbers as CSV."),
         click.option(*formats, "formats", default="png,pdf", show_default=True, metavar="LIST",
-                     help="Formats of these figures, separated by commas: png, pdf, svg."),
+                     callback=_figure_formats, help="Formats of these figures, separated by commas: png, pdf, svg."),
         click.option("--dpi", type=click.IntRange(20, 2400), default=200, show_default=True,
                      help="Dots per inch of PNG."),
         click.option("--style", type=click.Choice(["atlas", "cms", "plain"]), default="atlas", show_default=True,
@@ -244,11 +253,7 @@ def echo_json(content: Any) -> None:
 
 def show(result: Shown, screen: Console | None = None, dim: str = "") -> None:
     """Print the tables and remarks of a result, the remark `dim` in grey; lines in logs and pipes are never broken."""
-    screen = screen or console(width=WIDE)
-    for table in result.as_tables():
-        table.show(screen, stack=True)
-    for line in result.remarks():
-        screen.print(line, style="dim" if line == dim else None)
+    result.show(screen or console(width=WIDE), dim)
 
 
 def quantity(count: int, noun: str) -> str:

@@ -152,7 +152,8 @@ def _report_failures(failures: Sequence[Failure]) -> None:
 @click.option("--quiet", "-q", is_flag=True, help="Print the table only.")
 def learning_curve(
     config: Path, sizes: str | None, settings: tuple[str, ...], memory_limit: str | None, dry: bool, form: str,
-    figures: Path | None, formats: str, dpi: int, style: str, label: str, quiet: bool, output: Path, **options: Any,
+    figures: Path | None, formats: list[str], dpi: int, style: str, label: str, quiet: bool, output: Path,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Train the models of CONFIG on growing numbers of events; show their metrics and whether the curves still rise.
 
@@ -171,7 +172,7 @@ def learning_curve(
         return
     if figures is not None:
         draw.check_libraries()
-    pictures = draw.Pictures(figures, opt.split_names(formats, "--figure-format") or (), dpi, label)
+    pictures = draw.Pictures(figures, formats, dpi, label)
     with _progress(out, quiet, output) as progress:
         curve = running.learning_curve(config, listener=progress, **options)
     if figures is not None:
@@ -207,7 +208,7 @@ def learning_curve(
 @click.option("--quiet", "-q", is_flag=True, help="Print the tables only.")
 def suite(
     settings: tuple[str, ...], memory_limit: str | None, dry: bool, form: str, splits: Path | None,
-    bencheval: Path | None, figures: Path | None, formats: str, dpi: int, style: str, label: str, quiet: bool,
+    bencheval: Path | None, figures: Path | None, formats: list[str], dpi: int, style: str, label: str, quiet: bool,
     output: Path, **options: Any,
 ) -> None:  # fmt: skip
     """Run the models of CONFIG on several data sets and rank them over all; without CONFIG, on six simulated ones.
@@ -232,7 +233,7 @@ def suite(
     drawn = figures is not None or form == "html"
     if drawn:
         draw.check_libraries()
-    pictures = draw.Pictures(figures, opt.split_names(formats, "--figure-format") or (), dpi, label)
+    pictures = draw.Pictures(figures, formats, dpi, label)
     with _progress(out, quiet, output) as progress:
         found = suites.suite(listener=progress, **options)
     if splits is not None:

@@ -147,7 +147,7 @@ def score(
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the simulation, without DATA.  [default: 0]")
 def explore(
     data: Path | None, test: Path | None, subsets: tuple[str, ...], schema: str | None, page: Path | None, form: str,
-    events: int | None, seed: int | None, figures: Path | None, formats: str, dpi: int, style: str, label: str,
+    events: int | None, seed: int | None, figures: Path | None, formats: list[str], dpi: int, style: str, label: str,
 ) -> None:  # fmt: skip
     """Describe events before training: columns, missing values, class balance, features, correlations, drift.
 
@@ -166,7 +166,7 @@ def explore(
 
     if page is not None:
         check_page(page)  # before the events are read
-    pictures = Pictures(figures, opt.split_names(formats, "--figure-format") or (), dpi, label)
+    pictures = Pictures(figures, formats, dpi, label)
     toys = SimulationSettings(events=events or _SIMULATED, seed=seed or 0)
     known = None if data is None else configured_events(data)
     what = known or data or simulated_events(toys, in_memory=False)

@@ -186,15 +186,14 @@ def stats(
 @_shift_options
 @opt.import_option
 @opt.results_option
-def report(run: Path, output: Path, figures: Path | None, formats: str, **options: Any) -> None:
+def report(run: Path, output: Path, figures: Path | None, **options: Any) -> None:
     """Draw a stored run as one page that opens offline (needs the extra 'report').
 
     RUN is a run or a folder of runs (the run that finished last is used); the default is `results`.
     """
     from higgsbench.api.results import write_report
 
-    chosen = opt.split_names(formats, "--format")
-    folder = write_report(run, output, figures=figures, formats=chosen or (), **options)
+    folder = write_report(run, output, figures=figures, **options)
     click.echo(f"Wrote {output} from {folder}", err=True)
     if figures is not None:
         click.echo(f"Wrote the figures to {figures}", err=True)

@@ -5,7 +5,6 @@ It imports no model and no training code.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -33,7 +32,7 @@ from higgsbench.errors import ConfigError, StoreError
 from higgsbench.files import atomic_path, printable, told_plainly
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.metrics.spectators import metric_of
-from higgsbench.pages import Section, Shown, Table, json_report, markdown_text, number, page
+from higgsbench.pages import Section, Shown, Table, json_report, markdown_text, number, p_value, page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,10 +101,6 @@ class Comparison(Shown):
         """What was measured, by name: all metrics, and those of the spectators."""
         return {name: metric_of(name) for name in self.models[0].estimates}
 
-    def __str__(self) -> str:
-        """What `higgsbench compare` shows, as Markdown."""
-        return render(self, "markdown")
-
     def __repr__(self) -> str:
         """Name the models; `str` shows everything."""
         names = ", ".join(model.name for model in self.models)
@@ -126,10 +121,10 @@ class Comparison(Shown):
             for metric, how in self.metrics.items():
                 d, over = pair.differences[metric], pair.over_folds.get(metric)
                 interval = f"{how.number(d.low, '+')} to {how.number(d.high, '+')}"
-                folds = [how.shown(over.value, over.se, "+"), _p(over.p_value)] if over else ["", ""]
+                folds = [how.shown(over.value, over.se, "+"), p_value(over.p_value)] if over else ["", ""]
                 difference = how.shown(d.value, d.se, "+")
                 differences.append(
-                    [how.heading, difference, interval, _p(d.p_value), _p(pair.adjusted[metric]), *folds]
+                    [how.heading, difference, interval, p_value(d.p_value), p_value(pair.adjusted[metric]), *folds]
                 )
             a, b, found = printable(pair.a), printable(pair.b), pair.overlap
             parts = {f"only {a}": found.only_a, f"only {b}": found.only_b, "both": found.both, "either": found.either}
@@ -225,10 +220,6 @@ def write_selections(target: Path, shared: Contender, comparison: Comparison) ->
         (frame.write_csv if target.suffix == ".csv" else frame.write_parquet)(temporary)
 
 
-def _p(value: float) -> str:
-    return "?" if not math.isfinite(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
 def _efficiencies(pair: PairResult, title: str, comparison: Comparison) -> list[Table]:
     """Return the table of efficiencies of the processes, if the processes are known."""
     a, b = (next(model for model in comparison.models if model.name == name) for name in (pair.a, pair.b))
@@ -237,7 +228,9 @@ def _efficiencies(pair: PairResult, title: str, comparison: Comparison) -> list[
         own = (model.processes[process].efficiency for model in (a, b))
         cells = [f"{100 * e.value:.2f} ± {100 * e.se:.2f}" for e in own if e is not None]
         interval = f"{100 * d.low:+.2f} to {100 * d.high:+.2f}"
-        rows.append([printable(process), *cells, f"{100 * d.value:+.2f} ± {100 * d.se:.2f}", interval, _p(d.p_value)])
+        rows.append(
+            [printable(process), *cells, f"{100 * d.value:+.2f} ± {100 * d.se:.2f}", interval, p_value(d.p_value)]
+        )
     head = ["process", printable(pair.a), printable(pair.b), "difference", "95% interval", "p"]
     return [Table(f"{title}: efficiency of each process [%], p without correction", head, rows)] if rows else []
 
@@ -260,11 +253,11 @@ def _conclusion(pair: PairResult, comparison: Comparison) -> str:
         )
     found = []
     for metric in apart:
-        d, how, p = pair.differences[metric], METRICS[metric], _p(pair.adjusted[metric])
+        d, how = pair.differences[metric], METRICS[metric]
         ahead, behind = (a, b) if (d.value < 0.0) == how.lower_is_better else (b, a)
         found.append(
             f"{ahead} is better than {behind} in {how.heading} "
-            f"(by {how.shown(abs(d.value), d.se)}, p {p if p.startswith('<') else f'= {p}'})"
+            f"(by {how.shown(abs(d.value), d.se)}, {p_value(pair.adjusted[metric], 'p')})"
         )
     text = f"{'; '.join(found)}{corrected}."
     missing = [METRICS[m].heading for m in _HEADLINE if m not in apart]

@@ -123,7 +123,10 @@ def _on_same_events(found: list[Contender], common: bool) -> tuple[list[Contende
     if not common:
         numbers = f"{shared.size:,} of up to {largest:,} events in common"
         state = "the same event numbers but different contents" if same else numbers
-        raise DataError(f"the runs were made on different events ({state}); use --common to compare on what they share")
+        raise DataError(
+            f"the runs were made on different events ({state}); train both on the same `data`, or compare them on the "
+            "events that they share (`compare --common`)"
+        )
     if not shared.size:
         raise DataError("the runs have no event in common")
     kept = []

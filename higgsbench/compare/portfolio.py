@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 _HEADLINE = {name: metric for name, metric in METRICS.items() if metric.headline}
 
-LEGEND = "The blend of each fold comes from the other folds. Differences are blend minus row, with paired errors."
+LEGEND = (
+    "The blend of each fold comes from the other folds. Weights multiply log-odds and need not sum to 1. Differences "
+    "are blend minus row, with paired errors."
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,8 +107,8 @@ class Portfolio(Shown):
         for name, how in _HEADLINE.items():
             best = self.best(name)
             gain = self.gains[best.name][name]
-            shown, p = how.shown(gain.value, gain.se, "+"), p_value(gain.p_value)
-            lines.append(f"{how.heading}: {shown} against the best member, {printable(best.name)} (p = {p}).")
+            shown, p = how.shown(gain.value, gain.se, "+"), p_value(gain.p_value, "p")
+            lines.append(f"{how.heading}: {shown} against the best member, {printable(best.name)} ({p}).")
         return [*lines, *(f"Note: {printable(note)}" for note in self.notes), LEGEND]
 
 
@@ -124,7 +127,8 @@ def search_blend(contenders: Sequence[Contender], notes: Sequence[str] = (), *, 
     """
     members, told = _members(contenders)
     if len(members) < 2:
-        raise ConfigError(f"a blend needs two rows that are not stacks; there are {len(members)}")
+        there = f"there is only {members[0].name}" if members else "there is none"
+        raise ConfigError("; ".join(["a blend needs two rows that are not stacks", there, *told]))
     first = members[0].truth
     if replicas < 2:
         raise ConfigError(f"--replicas: an error needs at least 2 replicas, not {replicas}")

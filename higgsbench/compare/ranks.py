@@ -16,6 +16,7 @@ import numpy as np
 from higgsbench.compare.measure import difference_between, holm, indistinct_groups
 from higgsbench.files import printable
 from higgsbench.metrics.estimates import METRICS
+from higgsbench.pages import p_value
 from higgsbench.pages.drawing import BACKGROUND, SIGNAL, SOFT, WIDTH, log_axis, name_axis, new_figure
 
 if TYPE_CHECKING:
@@ -174,11 +175,11 @@ class Ranking:
         best, *others = (printable(standing.row) for standing in self.standings)
         text = f"{self.metric.heading}: {best} has the best mean rank, {self.standings[0].rank:.2f}"
         equal = [printable(s.row) for s in self.standings[1:] if s.rank == self.standings[0].rank]
-        text += f" (as {', '.join(equal)})" if equal else ""
+        text += f" (shared with {', '.join(equal)})" if equal else ""
         beaten = [name for name, p in zip(others, self.adjusted[0, 1:], strict=True) if p < ALPHA]
         if np.isfinite(self.friedman):
             verdict = "the rows differ" if self.friedman < ALPHA else "no difference between the rows is established"
-            text += f"; {verdict} (Friedman, p = {self.friedman:.2g})"
+            text += f"; {verdict} (Friedman, {p_value(self.friedman, 'p')})"
         if beaten:
             text += f"; it is better than {', '.join(beaten)} (Wilcoxon, p < {ALPHA:g} after Holm's correction)"
         # The smallest p of n data sets is 2 / 2^n, which Holm's correction multiplies by the number of pairs.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import math
 from abc import abstractmethod
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
+
+WIDE = 10_000
+"""Width of an output that is not a terminal: lines in logs and pipes are never broken."""
+
+FIGURE_FORMATS = ("png", "pdf", "svg")
+"""Formats of figures in separate files."""
 
 _STYLES = {"best": "bold green", "warning": "yellow", "failed": "red"}
 """How a terminal shows the marks of rows."""
@@ -54,11 +61,12 @@ def percent(value: float | None) -> str:
     return ">99.9%" if value > 0.999 else f"{value:.1%}"
 
 
-def p_value(value: float | None) -> str:
-    """Write a p-value."""
-    if value is None:
+def p_value(value: float | None, symbol: str = "") -> str:
+    """Write a p-value, after a symbol as in "p = 0.040" or "p < 0.001"."""
+    if value is None or not math.isfinite(value):
         return "-"
-    return "<1e-6" if value < 1e-6 else f"{value:.2g}"
+    text = "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return f"{symbol} {text if text.startswith('<') else f'= {text}'}" if symbol else text
 
 
 def with_error(value: float | None, error: float | None) -> str:
@@ -344,6 +352,22 @@ class Shown:
 
         rows = [{key: _plain(value) for key, value in record.items()} for record in self.records()]
         return polars.DataFrame(rows, infer_schema_length=None, strict=False)
+
+    def show(self, console: Console, dim: str = "") -> None:
+        """Print the tables and remarks, the remark `dim` in grey; narrow consoles show the columns in parts."""
+        for table in self.as_tables():
+            table.show(console, stack=True)
+        for line in self.remarks():
+            console.print(line, style="dim" if line == dim else None)
+
+    def __str__(self) -> str:
+        """Return what the command shows, as plain text."""
+        from rich.console import Console
+
+        console = Console(file=io.StringIO(), width=WIDE, highlight=False, markup=False, emoji=False, no_color=True)
+        with console.capture() as captured:
+            self.show(console)
+        return captured.get()
 
     def _repr_html_(self) -> str:
         """Return the tables for a notebook, with inline style only and no script."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from higgsbench.errors import ConfigError, DataError, MissingExtraError, shortened
 from higgsbench.files import atomic_path, check_folder_of, printable, told_plainly, write_text
-from higgsbench.pages import Picture
+from higgsbench.pages import FIGURE_FORMATS, Picture
 from higgsbench.schema import SYMBOLS
 
 if TYPE_CHECKING:
@@ -158,8 +158,6 @@ _INDENT = re.compile(r">\s+<")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # XML forbids them
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.S)
 _DIGITS = re.compile(r"(\.\d\d)\d+")
-FORMATS = ("png", "pdf", "svg")
-"""Formats of figures in separate files."""
 STYLES = ("atlas", "cms", "plain")
 _METADATA_OF: dict[str, dict[str, str | None]] = {
     "png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None, "Creator": None}
@@ -332,7 +330,7 @@ class Pictures:
 
     Args:
         folder: is made here, or a `DataError` says why not.
-        formats: of the files, some of `FORMATS`; a `ConfigError` otherwise.
+        formats: of the files, some of `FIGURE_FORMATS`; a `ConfigError` otherwise.
         dpi: dots per inch of a PNG, and of parts of a PDF or SVG that are pixels.
         label: text above every figure, e.g. the name of an experiment.
     """
@@ -342,8 +340,8 @@ class Pictures:
     ) -> None:
         self.folder, self.formats, self.dpi, self.label = folder, formats, dpi, label
         for name in formats:
-            if name not in FORMATS:
-                raise ConfigError(f"--format {shortened(name)}: choose from {', '.join(FORMATS)}")
+            if name not in FIGURE_FORMATS:
+                raise ConfigError(f"formats: {shortened(name)!r}: choose from {', '.join(FIGURE_FORMATS)}")
         self.names: list[str] = []
         if folder is not None:
             try:

@@ -184,7 +184,7 @@ def _score_alt(scores: Scores, name: str, found: dict[tuple[str, str], Agreement
     s, b = (float(np.average(mean[m], weights=scores.weight[m])) for m in (scores.y, ~scores.y))
     text = f"Scores of {name}: weighted mean {s:.2f} for signal and {b:.2f} for background"
     for (label, of), a in found.items():
-        text += f"; {of} against {label}: KS {a.ks:.3f}, p {p_value(a.ks_p)}"
+        text += f"; {of} against {label}: KS {a.ks:.3f}, {p_value(a.ks_p, 'p')}"
     return text + "."
 
 

@@ -94,11 +94,16 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
 
 
 @pytest.mark.parametrize("name", ["report", "explore", "learning-curve", "suite"])
-def test_every_command_with_figures_takes_their_formats(name: str) -> None:
+def test_every_command_with_figures_takes_their_formats(name: str, call: Call) -> None:
     command = cli.get_command(Context(cli), name)
     assert command is not None
     options = {option for parameter in command.params for option in parameter.opts}
     assert {"--figures", "--figure-format", "--dpi", "--style", "--label"} <= options
+    for option in {"--format", "--figure-format"} & {o for p in command.params if p.name == "formats" for o in p.opts}:
+        code, out, err = call(name, *([] if name == "explore" else ["x"]), option, "gif")
+        assert (code, out) == (2, "")
+        assert option in err
+        assert "'gif': choose from png, pdf, svg" in err
 
 
 @pytest.mark.parametrize("options", ["learning-curve quick --figures f", "suite --figures f", "suite --format html"])

@@ -74,7 +74,7 @@ def test_runs_are_aligned_by_event_and_the_order_of_the_file_does_not_matter(mak
 
 def test_other_events_are_refused_and_the_common_ones_compared_on_request(make_run: MakeRun) -> None:
     runs = [str(make_run("a", {"m": 0.3})), str(make_run("b", {"m": 0.3}, first=1100))]
-    with pytest.raises(DataError, match=r"different events \(2,000 of up to 3,000 events in common\); use --common"):
+    with pytest.raises(DataError, match=r"different events \(2,000 of up to 3,000 events in common\); train both on"):
         load_contenders(runs)
     found, notes = load_contenders(runs, common=True)
     assert "2,000 events" in notes[0]

@@ -17,7 +17,7 @@ from higgsbench.compare import load_contenders
 from higgsbench.compare.portfolio import nested_blend, search_blend
 from higgsbench.ensemble import paired
 from higgsbench.ensemble.blend import fit_blend
-from higgsbench.errors import ConfigError
+from higgsbench.errors import ConfigError, DataError
 from higgsbench.metrics import roc_auc
 
 MakeRun = Callable[..., Path]
@@ -37,6 +37,7 @@ def test_rows_of_two_runs_blend_to_more_than_the_best(make_run: MakeRun) -> None
     assert found.best("log_loss").value("log_loss") == min(row.value("log_loss") for row in found.members)
     assert f"wAUC: {gain.value:+.4f}" in " ".join(found.remarks())
     assert "Δ wAUC" in found._repr_html_()
+    assert str(found).startswith("Blend of 4 rows on 3,000 events\n")
     assert found.to_polars()["gain_auc"].null_count() == 1
     assert repr(found).startswith("<Portfolio of 4 rows on 3,000 events, AMS ")
 
@@ -82,8 +83,13 @@ def test_the_same_fits_and_stacks_are_left_out(make_run: MakeRun) -> None:
 
 def test_what_cannot_be_blended_is_refused(make_run: MakeRun) -> None:
     run, other = make_run("a", NOISES), make_run("b", {"x": 0.5}, repeats=2)
-    with pytest.raises(ConfigError, match="a blend needs two rows that are not stacks; there are 1"):
+    with pytest.raises(ConfigError, match=r"a blend needs two rows that are not stacks; there is only one$"):
         higgsbench.blend(run, models=["one"])
+    stacked = make_run("c", {"one": 0.6, "stack": 0.6})
+    with pytest.raises(ConfigError, match="there is only one; stack is left out: a stack has seen all folds"):
+        higgsbench.blend(stacked)
+    with pytest.raises(DataError, match=r"different events .* train both on the same `data`"):
+        higgsbench.blend(run, make_run("d", {"y": 0.3}, first=1100))
     with pytest.raises(ConfigError, match="a:one and b:x have different folds; train both with the same `folds`"):
         higgsbench.blend(run, other)
     with pytest.raises(ConfigError, match="at least 2 replicas, not 1"):

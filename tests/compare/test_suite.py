@@ -55,7 +55,7 @@ def test_equal_rows_are_not_told_apart() -> None:
     assert [(s.rank, s.wins, round(s.elo)) for s in found.standings] == [(2.0, 0.5, 1000)] * 3
     assert np.isnan(found.friedman)
     assert (found.adjusted == 1.0).all()
-    assert "a has the best mean rank, 2.00 (as b, c); it cannot be told apart from b, c" in found.conclusion()
+    assert "a has the best mean rank, 2.00 (shared with b, c); it cannot be told apart from b, c" in found.conclusion()
 
 
 def test_wins_are_paired_by_data_set_and_seed() -> None:
