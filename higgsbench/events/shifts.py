@@ -333,15 +333,17 @@ def _scale_weights(
 def _processes_of(frame: pl.DataFrame, weight: str, wanted: Iterable[str], schema: TableSchema) -> pl.Series:
     """Return the process of each event: from the column of the layout, or for the challenge from the weights."""
     if schema == ATLAS_HIGGS:
-        return recognise_processes(frame[weight], frame[schema.label])
-    column = schema.process
-    if column is None or column not in frame.columns:
+        found = recognise_processes(frame[weight], frame[schema.label])
+    elif schema.process is None or schema.process not in frame.columns:
         raise DataError("shifts of one process need a column of processes (`process` of the layout)")
-    there = frame[column].unique().drop_nulls().sort().to_list()
+    else:
+        found = frame[schema.process].fill_null("")
+    there = [name for name in found.unique().sort() if name]
     lost = [process for process in wanted if process not in there]
     if lost:
-        raise DataError(f"column {column} has no process {lost[0]}; it has {', '.join(there[:10])}")
-    return frame[column].fill_null("")
+        where = "the file" if schema == ATLAS_HIGGS else f"column {schema.process}"
+        raise DataError(f"{where} has no process {lost[0]}; it has {', '.join(there[:10])}")
+    return found
 
 
 def apply_shifts(

@@ -36,6 +36,10 @@ _SCORES = TableSchema("of `higgsbench predict`", features=("score",), label="", 
                       subset_weight="weight", negative_weights=True, ignore_unknown=True)  # fmt: skip
 """Layout of scores as `higgsbench predict` writes them, and of weights where a shift changes them."""
 
+_LARGEST, _ALIKE, _FEWEST = 3.0, 0.5, 50
+"""Shifted events are the nominal ones: largest factor on the weights of a class, and smallest correlation of the
+feature that follows best, from so many events on."""
+
 
 class RunEvents(NamedTuple):
     """The events of a run, as far as they could be loaded again, in the order of the stored scores.
@@ -254,14 +258,56 @@ def matched_events(name: str, source: object, events: Events, nominal: Events) -
     """Return the shifted events whose numbers are among the nominal ones; errors call them `source`.
 
     Raises:
-        DataError: if there are no event numbers, or none of the events is among the nominal ones.
+        DataError: if there are no event numbers, none of the events is among the nominal ones, or they are others.
     """
     if nominal.schema.event_id is None:
         raise DataError(f"{source}: the layout {nominal.schema.name} has no event numbers to match shifted events")
     at, known = positions_of(events.event_id, nominal.event_id)
     if not known.any():
         raise DataError(f"{source}: none of its {len(events):,} events is among those of {nominal.source}")
-    return _moved(name, events.frame.filter(known), at[known], nominal)
+    moved = _moved(name, events.frame.filter(known), at[known], nominal)
+    _check_same(source, moved, nominal)
+    return moved
+
+
+def _check_same(source: object, moved: Moved, nominal: Events) -> None:
+    """Refuse other events with the same numbers: by labels, processes, weights, and features that do not follow."""
+    before, after, schema = nominal.frame[moved.at], moved.frame, nominal.schema
+    for column in (schema.label, schema.process):
+        if column not in before.columns or column not in after.columns:
+            continue
+        there, own = (frame[column].cast(pl.String).fill_null("") for frame in (before, after))
+        other = there != own if column == schema.process else (there == schema.signal) != (own == schema.signal)
+        if other.any():
+            at = int(other.to_numpy().argmax())
+            event = f"{schema.event_id} {int(nominal.event_id[moved.at[at]])}"
+            raise _others(source, column, f"event {event} is {own[at]}, but {there[at]} in {nominal.source}")
+    _check_weights(source, moved, nominal)
+    both = [name for name in schema.numeric if name in after.columns and before[name].n_unique() > 1]
+    if both and len(after) >= _FEWEST and (best := max(_correlation(before[n], after[n]) for n in both)) < _ALIKE:
+        said = f"no column follows that of the same events in {nominal.source} (highest correlation {best:.2f})"
+        raise _others(source, ", ".join(both[:3]), said)
+
+
+def _check_weights(source: object, moved: Moved, nominal: Events) -> None:
+    y, weight = nominal.y[moved.at], nominal.weight[moved.at]
+    for name, of in (("signal", y), ("background", ~y)):
+        now, then = float(np.sum(moved.weight[of])), float(np.sum(weight[of]))
+        if then > 0.0 and not then / _LARGEST <= now <= then * _LARGEST:
+            said = f"{name} sums to {now:.4g}, and the same events to {then:.4g} in {nominal.source}"
+            raise _others(source, str(nominal.weight_column), said)
+
+
+def _others(source: object, column: str, said: str) -> DataError:
+    rule = "a shifted file must hold the run's own events after the shift, with their numbers, labels and weights"
+    return DataError(f"{source}: column {column}: {said}; {rule}")
+
+
+def _correlation(one: pl.Series, other: pl.Series) -> float:
+    """Return the correlation of two columns, without missing values; 0 where it is not defined."""
+    pair = pl.DataFrame({"one": one.cast(pl.Float64), "other": other.cast(pl.Float64)}).fill_nan(None).drop_nulls()
+    found = pair.select(pl.corr("one", "other")).item()
+    return float(found) if found is not None and math.isfinite(found) else 0.0
 
 
 def _moved(name: str, frame: pl.DataFrame, at: NDArray[np.int64], nominal: Events) -> Moved:
@@ -351,4 +397,6 @@ def scored_events(name: str, path: Path, nominal: Events) -> Moved:
     at, known = positions_of(found.event_id, nominal.event_id)
     if not known.all():
         raise DataError(f"{path}: {(~known).sum():,} of {len(found):,} events are not among the expected ones")
-    return Moved(name, found.frame, at, nominal.weight[at] if found.weight_column is None else found.weight)
+    moved = Moved(name, found.frame, at, nominal.weight[at] if found.weight_column is None else found.weight)
+    _check_weights(path, moved, nominal)
+    return moved

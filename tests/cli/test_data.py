@@ -119,6 +119,9 @@ class TestShift:
         assert Path("a.csv").read_bytes() == toys.read_bytes()
         assert "is the input itself" in run("shift", toys, toys)[2]
         assert "unknown process" in run("shift", toys, "b.csv", "--process-scale", "x=1")[2]
+        pl.read_csv(toys).filter(pl.col("Label") == "b").write_csv("b.csv")
+        code, _, err = run("shift", "b.csv", "c.csv", "--process-scale", "ggF=1.1")
+        assert (code, "b.csv: the file has no process ggF; it has " in err) == (2, True), err
 
     def test_energy_and_normalisation(self, run: Call, toys: Path) -> None:
         assert run("shift", toys, "a.parquet", "--tes", "0.1", "--bkg-scale", "1.5")[0] == 0

@@ -137,6 +137,23 @@ def test_what_cannot_be_shifted_is_said(make: Make, tmp_path: Path, toys: Path, 
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (pl.col("Label").reverse(), r"column Label: event EventId \d+ is [sb], but [sb] in "),
+        (pl.col("KaggleWeight") * 4.0, "column KaggleWeight: signal sums to"),
+        (pl.col("KaggleWeight") * 0.3, "column KaggleWeight: signal sums to"),
+        (pl.col("^(PRI|DER)_.*$").shuffle(1), "no column follows"),
+    ],
+)
+def test_files_of_other_events_are_refused(files: tuple[Path, Path], toys: Path, change: pl.Expr, message: str) -> None:
+    events = load_events(toys)
+    held_out = events.take(events.in_subsets(["v"]))
+    pl.read_csv(files[0]).with_columns(change).write_csv(files[0])
+    with pytest.raises(DataError, match=rf"up\.csv: .*{message}.*; a shifted file must hold the run's own events"):
+        moved_events(Systematic("x", files=files), held_out)
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [("tes", "write NAME=SIZE"), ("=0.1", "write NAME=SIZE"), ("t s=a,b", "write NAME=SIZE"),
      ("tes=up.csv", "neither a size"), ("tes=up.csv,", "two files"), ("tess=0.03", "did you mean 'tes'"),
