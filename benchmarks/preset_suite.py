@@ -99,9 +99,9 @@ def main() -> None:
 _HEAD = (
     f"Three folds, seed 42, {len(SIMULATED)} simulated data sets of 3,000 to 12,000 events that differ in the mass of "
     "the Higgs boson and in the mix of processes, and the 15,000 real events. Gains are over the preset or row named "
-    "last, in units of 0.0001 of the weighted AUC: by size of the simulated data sets, their mean with the standard "
-    "error over data sets, and on real events with the paired error of the events. Δ AMS is that of the AMS averaged "
-    "over selections of 10-20% of the events.",
+    "last, in units of 0.0001 of the weighted AUC: for each size of the simulated data sets, their mean with the "
+    "standard error over data sets, and on real events with the paired error of the events. Δ AMS is the gain in the "
+    "AMS averaged over selections of 10-20% of the events.",
     "",
 )
 
@@ -121,7 +121,8 @@ _CHOICE = (
     "| catboost good, learning_rate 0.04 instead of 0.06 | +1.3 ± 3.1 | -3.8 ± 1.3 |",
     "| catboost good, learning_rate 0.03 instead of 0.06 | -2.3 ± 3.5 | |",
     "",
-    "For many events, use `best`, whose early stopping finds the number of rounds. Times are of a busy machine.",
+    "For many events, use `best`, whose early stopping finds the number of rounds. The machine was busy while times "
+    "were measured.",
 )
 
 if __name__ == "__main__":

@@ -203,7 +203,7 @@ def learning_curve(
 @click.option("--splits", type=opt.PATH, metavar="FILE",
               help="Also write the metrics of each data set, row and seed (.csv, .json or .parquet).")  # fmt: skip
 @click.option("--bencheval", type=opt.PATH, metavar="FILE",
-              help="Also write these as errors, in the format of the package bencheval.")  # fmt: skip
+              help="Also write the metrics as errors, in the format of the package bencheval.")  # fmt: skip
 @opt.figure_options("--figure-format")
 @click.option("--quiet", "-q", is_flag=True, help="Print the tables only.")
 def suite(
@@ -289,7 +289,7 @@ def _show_forecast(found: Forecast, jobs: int | None, out: Console) -> None:
     )
     if found.pretraining:
         first = ", ".join(f"{name} on {events:,} simulated events" for name, events in found.pretraining)
-        click.echo(f"trained before that, once, and not predicted: {first}")
+        click.echo(f"not part of this prediction: first training {first}")
 
 
 @opt.command("tune", "tune quick --model xgboost --time-limit 10m -o tuned.yaml")

@@ -148,7 +148,7 @@ def compare(what: tuple[str, ...], form: str, **options: Any) -> None:
 @_shift_options
 @click.option("--nominal", type=_FILE,
               help="Scores of --events (Parquet: EventId, score), if they were scored elsewhere; the files of --shift"
-              " hold scores, too.")  # fmt: skip
+              " then hold scores too.")  # fmt: skip
 @opt.regions_option
 @opt.format_option("table", "json")
 def stats(

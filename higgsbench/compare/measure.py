@@ -146,7 +146,7 @@ def _on_same_events(found: list[Contender], common: bool) -> tuple[list[Contende
 
 
 def measure(contenders: Sequence[Contender], replicas: int) -> list[RowMetrics]:
-    """Measure all contenders with all metrics, also those of the spectators that they share.
+    """Measure all contenders with all metrics, including those of the spectators that they share.
 
     Their bootstrap replicas use the same draws and are therefore paired.
     """

@@ -1,8 +1,8 @@
-"""Search the stored scores of several runs for the best blend, nested, so that its gain is honest; nothing is trained.
+"""Search the stored scores of several runs for the best blend, in a nested cross-validation; nothing is trained.
 
-Each fold is scored by a blend that has not seen it: the other folds choose the method (each of them in turn scored by
-blends of the rest) and fit the weights. As in a stack, the base models that scored the other folds have seen the events
-of this one.
+Each fold is scored by a blend that has not seen it: the other folds choose the method (each of them in turn is scored
+by blends of the rest) and fit the weights. As in a stack, the base models that scored the other folds have seen the
+events of this one.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ class Portfolio(Shown):
 
     def remarks(self) -> list[str]:
         """Return the methods, the gain over the best member in each metric, notes and the legend."""
-        lines = [f"Methods by folds: {', '.join(f'{name} {count}' for name, count in self.methods.items())}."]
+        methods = ", ".join(f"{name} {count}" for name, count in self.methods.items())
+        lines = [f"Number of folds that chose each method: {methods}."]
         for name, how in _HEADLINE.items():
             best = self.best(name)
             gain = self.gains[best.name][name]
@@ -115,7 +116,8 @@ class Portfolio(Shown):
 def search_blend(contenders: Sequence[Contender], notes: Sequence[str] = (), *, replicas: int = 1000) -> Portfolio:
     """Search for the best blend of rows on the same events and folds.
 
-    Stacks are left out, because their scores contain blends that saw every fold; so are rows with the fits of another.
+    Stacks are left out, because their scores contain blends that saw every fold. Only one of several rows with the same
+    fits is kept.
 
     Args:
         contenders: rows, as `load_contenders` returns them.
@@ -123,7 +125,7 @@ def search_blend(contenders: Sequence[Contender], notes: Sequence[str] = (), *, 
         replicas: bootstrap replicas for the errors of the AMS, at least two.
 
     Raises:
-        ConfigError: for fewer than two members or three folds, other folds, or too few replicas.
+        ConfigError: for fewer than two members or three folds, members with different folds, or too few replicas.
     """
     members, told = _members(contenders)
     if len(members) < 2:
@@ -166,7 +168,7 @@ def _members(contenders: Sequence[Contender]) -> tuple[list[Contender], list[str
         if contender.row.name == "stack":
             left_out.append(f"{contender.name} is left out: a stack has seen all folds")
         elif (same := members.setdefault(str(contender.row.record["digest"]), contender)) is not contender:
-            left_out.append(f"{contender.name} is left out: the same fits as {same.name}")
+            left_out.append(f"{contender.name} is left out: it has the same fits as {same.name}")
     return list(members.values()), left_out
 
 

@@ -201,9 +201,9 @@ class ModelConfig(Strict):
     features: FeatureConfig | None = None
     """As the run's key, for this model."""
     decorrelate: Decorrelation | None = None
-    """Penalise a score that depends on a column, while the networks of `torch_mlp` are trained."""
+    """Train the networks of `torch_mlp` with a penalty on scores that depend on a column."""
     training: Augmentation | None = None
-    """Train on copies of the events with shifted energies, too."""
+    """Also train on copies of the events with shifted energies."""
     training_events: TrainingEvents | None = None
     """Train on this number of events instead of all; such a model is cross-validated only, without a test."""
     pretrain: SimulatedEvents | None = None
@@ -387,7 +387,7 @@ class RunConfig(StatisticalModel, TrainingKeys):
     """The configuration of a whole run."""
 
     spectators: Annotated[list[FeatureEntry], Field(min_length=1)] | None = None
-    """Columns that scores and cuts should not depend on, which is measured; models may use them or not."""
+    """Columns on which scores and cuts should not depend; runs measure how much they do. Models may use them."""
 
     @field_validator("spectators")
     @classmethod

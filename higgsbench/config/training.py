@@ -1,4 +1,4 @@
-"""How a model is trained: weights, limits on its events, shifted copies, and columns to be independent of."""
+"""How a model is trained: weights, number of events, shifted copies, and a penalty on dependence on a column."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class Decorrelation(Strict):
     column: Annotated[str, Field(min_length=1)]
     """Column or feature that the score should not depend on."""
     strength: Positive = 1.0
-    """Factor of the squared distance correlation beside the logistic loss."""
+    """Factor of the squared distance correlation, which is added to the logistic loss."""
 
 
 class Augmentation(Strict):
-    """Copies of the training events with shifted energies, beside the events themselves."""
+    """Copies of the training events with shifted energies, in addition to the events themselves."""
 
     augment: Annotated[list[str], Field(min_length=1)]
     """Standard deviations of the shifts, such as `tes=0.03`: tes and jes are relative, soft_met is in GeV."""
@@ -72,7 +72,7 @@ class Augmentation(Strict):
             name, _, size = text.partition("=")
             if name not in LARGEST or not is_number(size) or not 0.0 < float(size) <= LARGEST[name]:
                 known = ", ".join(f"{shift} (at most {most:g})" for shift, most in LARGEST.items())
-                raise problem(f"expected NAME=SIZE, such as tes=0.03, of {known}; got {shortened(text)!r}")
+                raise problem(f"expected NAME=SIZE, such as tes=0.03, for {known}; got {shortened(text)!r}")
         if (twice := repeated([text.partition("=")[0] for text in value])) is not None:
             raise problem(f"shift {twice!r} is named twice")
         return value

@@ -223,11 +223,11 @@ STEP = 0.12  # of the scan, in ln(x) of each visible momentum fraction
 POINTS_HAD, POINTS_LEP = 12, 28  # fractions down to 0.24 and 0.035
 # GeV, sqrt(GeV): without jets, each component of the missing momentum has the resolution sqrt(a^2 + b^2 sumet)
 MET_NOISE, MET_STOCHASTIC = 7.65, 0.9
-MET_JETS = 1.315  # this times as much with jets
+MET_JETS = 1.315  # factor of this resolution with jets
 # The prior of a point is x^a (1 - x)^b for each tau, in ln(x).
 PRIOR_HAD, PRIOR_LEP = (2.3, 0.19), (1.34, 0.96)
 SMOOTHING = 1.0  # Gaussian width of the smoothing of the posterior, in its bins of STEP / 2 in ln(mass)
-CHI_MAX = (3.26, 2.69)  # no mass where the best point is more standard deviations away: without jets, with jets
+CHI_MAX = (3.26, 2.69)  # no mass if the best point is more standard deviations away: without jets, with jets
 MASS_SCALE = 1.015  # median of the file's mass over that of the scan
 _CHUNK = 2048  # events per pass: 2048 x 336 float32 = 2.75 MB per temporary, which stays in the cache
 
@@ -297,9 +297,10 @@ def mmc_lite(
     """Estimate the di-tau mass as the most probable one of a scan of momentum fractions, GeV, shape (n,).
 
     `tau`, `lep` and `met` are the (px, py) of the visible hadronic tau, the lepton and the missing momentum, shape
-    (n, 2); `jets` tells which events have jets. `noise`, two arrays of shape (n,), stands for what the calculator of
-    the file knows and the file does not: the first, z, tilts the posterior by exp(z ln(mass)), the second moves the
-    largest distance, in standard deviations. The mass is NaN where no point of the scan explains the missing momentum.
+    (n, 2); `jets` tells which events have jets. `noise`, two arrays of shape (n,), represents what the calculator of
+    the file knew but the file does not contain: the first, z, multiplies the posterior by exp(z ln(mass)); the second
+    is added to the largest accepted distance, in standard deviations. The mass is NaN if no point of the scan explains
+    the missing momentum.
     """
     mass = np.empty(len(sumet))
     sigma = np.sqrt(MET_NOISE**2 + MET_STOCHASTIC**2 * sumet) * np.where(jets, MET_JETS, 1.0)

@@ -212,7 +212,7 @@ def event_numbers(sample: str, ids: Sequence[pl.Series], place: Place) -> pl.Ser
 
 
 def mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return whole numbers that look random (SplitMix64: Steele, Lea and Flood, OOPSLA 2014), the same everywhere."""
+    """Return whole numbers that look random, on every machine the same (Steele, Lea and Flood, OOPSLA 2014)."""
     x = x + np.uint64(0x9E3779B97F4A7C15)  # wraps around on purpose
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

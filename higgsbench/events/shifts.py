@@ -134,7 +134,7 @@ _FAIR_NAMES = {
 """What FAIR Universe calls features of the challenge; the formulas of the derived ones are the same."""
 
 _TRANSVERSE_MASS = "DER_mass_transverse_lep_had"
-# Further features of the bundle of 2023; all but the mass, which grows with the root of the tau's momentum, never move.
+# Further features of the 2023 bundle. The mass is proportional to the root of the tau's momentum; others never change.
 _FURTHER = ("PRI_electron_flag", "PRI_muon_flag", "DER_deltar_lep_had", _TRANSVERSE_MASS)
 
 _SCALES = {f"{name.lower()}_scale": name for name in ("Z", "W", "ttbar", "ggF", "VBF", "VH")}
@@ -209,7 +209,7 @@ def _moved_primaries(before: Columns, shifts: Shifts, soft: FloatArray, *, tau_i
             change = np.where(is_tau, shifts.tes, shifts.jes)
             after[f"{prefix}_pt"] = pt * (1.0 + change)
             if prefix != "PRI_tau":
-                change[is_tau] = 0.0  # the missing momentum takes it up once
+                change[is_tau] = 0.0  # the missing momentum has taken it up already
             met -= np.nan_to_num(transverse(change * pt, phi))
     if jets_move:
         jets = before["PRI_jet_all_pt"]
@@ -226,7 +226,7 @@ def _moved_primaries(before: Columns, shifts: Shifts, soft: FloatArray, *, tau_i
 
 
 def _order_jets(columns: Columns) -> None:
-    """Exchange the two leading jets where the second became the harder one; a third jet's momentum is not known."""
+    """Exchange the two leading jets where the second is now harder; the momentum of a third jet is not known."""
     swap = columns["PRI_jet_leading_pt"] < columns["PRI_jet_subleading_pt"]
     for part in ("pt", "eta", "phi"):
         names = f"PRI_jet_leading_{part}", f"PRI_jet_subleading_{part}"
@@ -278,7 +278,7 @@ def _official_names(frame: pl.DataFrame, schema: TableSchema) -> dict[str, str]:
 
 
 def _as_rounded(values: FloatArray, stored: FloatArray) -> FloatArray:
-    """Round to 3 decimals if the file does; the bundle of 2023 keeps all digits of derived quantities."""
+    """Round to 3 decimals if the stored values are; the 2023 bundle keeps all digits of derived quantities."""
     return values if (np.abs(np.round(stored, 3) - stored) > 1e-9).any() else np.round(values, 3) + 0.0
 
 
@@ -369,7 +369,7 @@ def apply_shifts(
         schema: layout of the events. Energy shifts need the momentum columns of the challenge or of FAIR Universe.
 
     Returns:
-        The shifted events, features rounded to 3 decimals where those of the file are; `frame` itself for a zero shift.
+        The shifted events, features rounded to 3 decimals if those of the file are; `frame` itself for a zero shift.
 
     Raises:
         DataError: if the file lacks what a shift needs, or its processes cannot be recognised.

@@ -1,11 +1,11 @@
 """Pseudo-experiments: events drawn for a random signal strength and random nuisance parameters.
 
-The nuisance parameters theta come from their priors. An event moves to where a shift by one standard deviation puts it
-with the probability |theta|. If |theta| is larger than 1, the draws that move count more than once, and as many are
-subtracted where they come from. So the expected contents change in proportion to |theta| between and beyond the shifts,
-as they do where events are really shifted (docs/intervals.md); scores moved in part, or further, would diffuse into
-sparse bins. Weights are multiplied by (w_k / w)^|theta_k|. The finite number of simulated events is part of the truth:
-each event counts a Poisson number of times. All rows see the same events.
+The nuisance parameters theta come from their priors. With probability |theta|, an event moves to the values that it has
+after a shift by one standard deviation. If |theta| exceeds 1, some moved events count more than once, and the surplus
+is subtracted at their nominal values. So the expected contents change in proportion to |theta|, also beyond the shifts,
+as they do if events are really shifted (docs/intervals.md); scores moved along a line would spread into sparse bins.
+Weights are multiplied by (w_k / w)^|theta_k|. The finite number of simulated events is part of the truth: each event
+counts a Poisson number of times. All rows see the same events.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Drawn(NamedTuple):
     """Events of a pseudo-experiment.
 
     Attributes:
-        at: (m,) positions among the events of the model; an event may be there moved and not moved.
+        at: (m,) positions among the events of the model; an event may occur twice, moved and not moved.
         number: (m,) how often each is drawn, negative for negative weights and for draws that are subtracted.
-        moved: by name of the shift, its side (1 is down) and whether it moves each of them (m,).
+        moved: by name of the shift, its side (1 is down) and whether it moves each event (m,).
     """
 
     at: NDArray[np.intp]

@@ -188,7 +188,7 @@ def process_columns(rows: Sequence[dict[str, Any]]) -> list[Column]:
 
 
 def spectator_columns(rows: Sequence[dict[str, Any]]) -> list[Column]:
-    """Return the columns of all spectators that rows have numbers of, e.g. `jsd:DER_mass_MMC`."""
+    """Return the columns of all spectators for which rows have numbers, e.g. `jsd:DER_mass_MMC`."""
     names = dict.fromkeys(name for row in rows for name in spectators_of(row))
     return [column for name in names for metric in spectator_metrics(name) for column in _metric_columns(metric)]
 

@@ -1,4 +1,4 @@
-"""How much a score and its cut depend on a spectator, a column whose shape a selection should leave as it is."""
+"""How much a score and its cut depend on a spectator, a column whose distribution a selection should not change."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ BINS = 20
 def distance_correlation(x: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> Estimate:
     """Return the weighted distance correlation of two quantities, from 0 (independent) to 1.
 
-    It uses all pairs of events, in n log n steps. The error is that of the delta method; it does not hold for
-    independent quantities, whose value in n events is positive and falls as the inverse square root of n.
+    It uses all pairs of events, in n log n steps. The error is that of the delta method; it is not valid for
+    independent quantities, whose value in n events is positive and falls as 1 / sqrt(n).
 
     Sources: Szekely, Rizzo and Bakirov, Ann. Statist. 35 (2007) 2769, the V-statistic with weights; Huo and Szekely,
     Technometrics 58 (2016) 435, the fast form.
@@ -107,8 +107,8 @@ def _mean_product(x: Floats, y: Floats, p: Floats) -> Floats:
 def _sums_below(rank: NDArray[np.int32], values: Floats) -> Floats:
     """Sum values (k, n) of those earlier events that have a lower rank; `rank` is a permutation of 0 to n - 1.
 
-    From the highest bit on, events with the same higher bits form a block in which they keep their order: in it, those
-    with the bit follow those without it in rank, and so receive the sum of the earlier ones.
+    Bits are taken from the highest down. Events with the same higher bits form a block in which they keep their order.
+    There, those with the bit have higher ranks than those without it, so they receive the sum of the earlier of these.
     """
     n = rank.size
     out, at = np.zeros_like(values), np.arange(n, dtype=np.int32)
@@ -129,10 +129,10 @@ def _sums_below(rank: NDArray[np.int32], values: Floats) -> Floats:
 
 
 def shape_change(values: ArrayLike, selected: ArrayLike, sample_weight: ArrayLike | None) -> Estimate:
-    """Return the Jensen-Shannon divergence, in bits, of a quantity's distribution in selected and in all events.
+    """Return the Jensen-Shannon divergence, in bits, between a quantity's distributions in selected and in all events.
 
-    It is 0 where the selection keeps the shape and at most 1, measured in 20 bins that hold equal weights of all events
-    and one for missing values. A bin of negative weight counts as empty. Few selected events alone make it positive.
+    It is 0 if the selection keeps the shape, and at most 1. It uses 20 bins of equal weight in all events, and one bin
+    for missing values. A bin of negative weight counts as empty. If few events are selected, it is positive by chance.
 
     Source: J. Lin, IEEE Trans. Inf. Theory 37 (1991) 145. The error is that of the delta method at a fixed selection.
 
@@ -180,7 +180,7 @@ def _correlation(column: str, *, of_signal: bool) -> Metric:
         return Estimate(found.value, influence)
 
     name = "signal" if of_signal else "background"
-    text = f"Distance correlation of score and {column} in {name}; 0 where they are independent."
+    text = f"Distance correlation of score and {column} in {name}; 0 if they are independent."
     return _record(f"dcor_{name}:{column}", f"dCor of {column}, {name[0]}", text, estimate)
 
 
@@ -195,7 +195,7 @@ def _shape(column: str) -> Metric:
         influence[background] = found.influence
         return Estimate(found.value, influence)
 
-    text = f"Jensen-Shannon divergence, in bits, of {column} in background after and before the cut."
+    text = f"Jensen-Shannon divergence, in bits, between the shapes of {column} in background before and after the cut."
     return _record(f"jsd:{column}", f"JSD of {column}", text, estimate)
 
 
@@ -220,5 +220,5 @@ def metric_of(name: str) -> Metric:
 
 
 def spectators_of(record: Mapping[str, object]) -> list[str]:
-    """Return the spectators that a row has numbers of."""
+    """Return the spectators for which a row has numbers."""
     return [key.removeprefix("jsd:") for key in record if key.startswith("jsd:")]

@@ -148,9 +148,9 @@ def effective_sample_size(sample_weight: ArrayLike | None) -> float:
 
 
 def equal_bins(values: Floats, weight: Floats, bins: int) -> NDArray[np.intp]:
-    """Return the bin of each event (n,), of at most `bins` that hold equal weights; `bins` itself where it is missing.
+    """Return the bin (n,) of each event among at most `bins` bins of equal weight; for missing values it is `bins`.
 
-    Equal values share a bin, and an event of negative weight counts as one of zero weight.
+    Equal values share a bin, and events of negative weight count as events of zero weight.
     """
     place = np.full(values.size, bins, dtype=np.intp)
     present = ~np.isnan(values)

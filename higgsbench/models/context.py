@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 _ONE_AT_A_TIME = threading.Lock()
-"""Threads score one after the other: the libraries use all threads that they may use, and their memory adds up."""
+"""Threads score one after another: each call uses all threads that it may use, and memory would add up."""
 
 
 class Library(NamedTuple):
@@ -61,14 +61,14 @@ LIBRARIES = {
 
 
 def checkpoint_file(library: str, name: str) -> Path:
-    """Return the file of a checkpoint in the folder `checkpoints` of the cache, which stored models cannot leave.
+    """Return the file of a checkpoint; it must be in the folder `checkpoints` of the cache, also for stored models.
 
     Raises:
         ModelError: if there is none, with the command that downloads it.
     """
     known = LIBRARIES[library]
     if not re.fullmatch(rf"\w[\w.-]*{re.escape(known.ending)}", name):
-        raise ModelError(f"{library}: checkpoint: {name!r} is not the name of a {known.ending} file, without a folder")
+        raise ModelError(f"{library}: checkpoint: expected the name of a {known.ending} file, no folder; got {name!r}")
     file = cache_dir() / "checkpoints" / name
     if not file.is_file():
         command = f"hf download {known.repository} {name} --local-dir {file.parent}"

@@ -241,7 +241,7 @@ def _train(model: PackedMLPClassifier, seed: int, before: Layers | None, *arrays
 
 
 def torch_device(wanted: str) -> str:
-    """Return `cpu` or `cuda` for one of `DEVICES`; `cuda` without a usable graphics card is told once in the log."""
+    """Return `cpu` or `cuda` for one of `DEVICES`; the log says once if `cuda` finds no usable graphics card."""
     if wanted == "cpu":
         return "cpu"
     import torch

@@ -51,7 +51,7 @@ class BuildContext:
         categories: number of values of each of the first columns of X. These are categorical: they have the position
             of the value, or NaN if it is missing or does not occur in training. The other columns are numbers.
         own_table: whether the estimator alone uses its table, in `fit` and for predictions, and may overwrite it.
-        decorrelation: strength of the penalty on a score that depends on a spectator; 0 without one.
+        decorrelation: strength of the penalty on a score that depends on a spectator; 0 for no penalty.
 
     Example:
         >>> from sklearn.ensemble import ExtraTreesClassifier
@@ -215,10 +215,10 @@ class ModelSpec:
             (n, p + 1) with the remainder last; None where the library cannot.
         pretraining: parameters on simulated events (the key `pretrain` of a configuration), and those with which `fit`
             continues on the run's events, in place of the preset's; None if it cannot continue.
-        files: for parameters, returns the digest of the files that they name, part of a unit's identity; a
-            `ModelError`, before a run trains, says how to get a missing one.
-        decorrelates: whether `fit` takes a `spectator` (n,) and penalises a score that depends on it in background, by
-            `BuildContext.decorrelation` (the key `decorrelate` of a configuration).
+        files: returns the digest of the files that parameters name, which is part of a unit's identity, or raises a
+            `ModelError`, before a run trains anything, that says how to get a missing file.
+        decorrelates: whether `fit` takes a `spectator` (n,) and penalises a score that depends on it in background,
+            with the strength `BuildContext.decorrelation` (the key `decorrelate` of a configuration).
         code: identity of code beyond the builder's own that determines the scores; part of a stored unit's identity.
 
     Example:

@@ -52,9 +52,9 @@ _MEANING = (
 )
 
 _SPECTATORS = (
-    "A selection should leave the shape of a spectator as it is. dCor: weighted distance correlation of score and "
-    "spectator in signal (s) and background (b), 0 where they are independent. JSD: Jensen-Shannon divergence, in "
-    "bits, of the background's shape after and before the cut, as chosen on the other folds."
+    "A selection should not change the shape of a spectator. dCor: weighted distance correlation of score and "
+    "spectator in signal (s) and background (b), 0 if they are independent. JSD: Jensen-Shannon divergence, in bits, "
+    "between the background's shapes before and after the cut, which is chosen on the other folds."
 )
 
 

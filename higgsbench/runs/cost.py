@@ -243,7 +243,7 @@ def memory_need(plan: Plan, jobs: int, events: int | None = None) -> MemoryNeed:
 
 
 def _limited(events: float, row: Row) -> float:
-    """Return the training events of a fit: those there are, or the number that the row is limited to, and copies."""
+    """Return the training events of a fit, up to the limit of the row, with their copies."""
     own = events if row.training_events is None else min(events, row.training_events[0])
     return own * (1 + len(row.robust.shifts))
 

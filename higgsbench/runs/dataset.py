@@ -355,7 +355,7 @@ class Matrix(NamedTuple):
 
 
 def save_events(workspace: Workspace, dataset: Dataset, matrices: Iterable[Matrix]) -> None:
-    """Write numbers, labels, weights, folds, groups and matrices; of the held-out events only those without shifts.
+    """Write numbers, labels, weights, folds, groups and matrices; for held-out events, only matrices without shifts.
 
     Raises:
         StoreError: if writing fails.

@@ -1,4 +1,4 @@
-"""What the training of a row uses besides features and weights: a flat column, a penalty, shifted copies of events."""
+"""What the training of a row uses besides features: weights flat in a column, a penalty, shifted copies of events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from higgsbench.schema import TableSchema
 
 SEED = 20200712
-"""Seed of the draws of shifts, so that all rows and runs see the same."""
+"""Seed of the draws of shifts, so that all rows and runs use the same shifts."""
 
 
 class Robust(NamedTuple):

@@ -162,7 +162,7 @@ class PhysicalClassifier(PhysicalBase):
     ) -> PhysicalClassifier:
         """Fit on X (n, p), y (n,) with evaluation weights sample_weight (n,), and numbers of the processes (n,).
 
-        Only `negative_weights="resample"` uses the processes, and only a submodel that takes one the spectator (n,).
+        Only `negative_weights="resample"` uses the processes; the spectator (n,) goes to submodels that take one.
 
         Raises:
             ValueError: for malformed input, a single class or a class whose weights do not sum to a positive number.

@@ -76,7 +76,7 @@ def test_the_same_fits_and_stacks_are_left_out(make_run: MakeRun) -> None:
     runs = make_run("a", NOISES), make_run("b", {"one": 0.6, "stack": 0.6})
     found = higgsbench.blend(*runs, replicas=10)
     assert found.notes == (
-        "b:one is left out: the same fits as a:one", "b:stack is left out: a stack has seen all folds"
+        "b:one is left out: it has the same fits as a:one", "b:stack is left out: a stack has seen all folds"
     )  # fmt: skip
     assert len(found.members) == 3
 

@@ -142,8 +142,8 @@ def test_a_forged_model_is_refused(stub: str, tmp_path: Path, wrong: dict[str, A
         ({"batch": True}, "batch must be"),
         ({"n_estimators": 0}, "n_estimators must be"),
         ({"device": "mps"}, "device must be one of cpu, cuda, auto, got 'mps'"),
-        ({"checkpoint": "../x.ckpt"}, "not the name of a .* file, without a folder"),
-        ({"checkpoint": "x.pkl"}, "not the name of a .* file"),
+        ({"checkpoint": "../x.ckpt"}, "expected the name of a .* file, no folder"),
+        ({"checkpoint": "x.pkl"}, "expected the name of a .* file"),
         ({"checkpoint": "absent.ckpt"}, "no checkpoint .*absent.ckpt; .*`hf download jingang/TabICL absent.ckpt"),
     ],
 )

@@ -76,7 +76,7 @@ def test_made_once_declared_and_the_same_again(config: Config, tmp_path: Path, c
 def test_a_plan_names_what_is_not_in_the_cache(config: Config, tmp_path: Path, call: Call, fresh: Path) -> None:
     file = config(PRETRAINED)
     output = call("run", file, "--plan", "-j", "1")[1]
-    assert "before that, once, and not predicted: mlp on 3,000 simulated events, trees on 3,000 simulated" in output
+    assert "not part of this prediction: first training mlp on 3,000 simulated events, trees on 3,000" in output
     carried_out(file, tmp_path)
     again = plan_run(file, output=tmp_path / "another", jobs=1)
     assert (again.pretraining, again.rows[0].stored) == ((), 0)

@@ -175,7 +175,7 @@ def _pair(rng: np.random.Generator, model: JetModel, n: int, second: bool) -> Fl
 def draw_recoil(rng: np.random.Generator, process: ProcessModel, jet_num: int, n: int) -> Recoil:
     """Draw jets and soft term of n events with a number of jets, where 3 means at least 3.
 
-    The calorimeter's energy outside of jets grows with the size of the soft term, which is mostly its resolution.
+    The calorimeter's energy outside jets grows with the soft term, which is mostly the resolution of this energy.
     """
     pt1 = eta1 = phi1 = pt2 = eta2 = phi2 = np.full(n, np.nan)
     model = process.soft[jet_num]

@@ -1,6 +1,6 @@
 """Tabular foundation models, of the extras `tabicl` and `tabpfn`: pretrained networks with training events as context.
 
-No checkpoint was at hand: the presets are limits of cost, not measured choices.
+The presets only limit the cost. They were not chosen by measurements, which need a checkpoint.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _DEFAULT = {"tabicl": "tabicl-classifier-v2-20260212.ckpt", "tabpfn": "tabpfn-v3
 """Checkpoints that the libraries use by default."""
 
 _BYTES = 6_000.0
-"""Memory per column and event of context and batch, and of the network below, measured for TabICL on a processor."""
-_NETWORK_BYTES = 3e8
+"""Memory per column and event of context and batch, measured for TabICL on a processor."""
+_NETWORK_BYTES = 3e8  # of the network itself
 
 
 def _build(library: str, params: Mapping[str, Any], context: BuildContext) -> Any:
@@ -38,7 +38,7 @@ def _files(library: str, params: Mapping[str, Any]) -> str:
 
 
 def _memory(params: Mapping[str, Any], events: int, columns: int) -> float:
-    """Copies of the matrix, and what a pass over context and batch takes."""
+    """Return the memory of copies of the matrix and of a pass over context and batch, in sizes of the matrix."""
     rows: int = min(params.get("context", 10_000), events) + params.get("batch", 4_096)
     return 3.0 + (_NETWORK_BYTES + _BYTES * rows * columns) / (4.0 * events * columns)
 

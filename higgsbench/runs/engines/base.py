@@ -180,7 +180,7 @@ class ClusterConfig(Strict):
     """Interpreter on the nodes, e.g. `apptainer exec image.sif python`; by default the path of this one."""
     logs: Word | None = None  # folder for the jobs' output
     scratch: NodeFolder | None = None
-    """Folder on the nodes for events and temporary files, e.g. `$SLURM_TMPDIR`, which is that of the node."""
+    """Folder on the nodes for events and temporary files, e.g. `$SLURM_TMPDIR`, whose value is that on the node."""
     interface: Word | None = None  # network interface on which the nodes reach this machine, e.g. `ib0`
 
     @model_validator(mode="after")

@@ -126,7 +126,7 @@ def array_script(config: ClusterConfig, run: str, threads: int) -> str:
     """Return an array job whose tasks train the parts of a run without a Dask scheduler.
 
     Args:
-        config: the job and its number; each runs as many fits at a time as a job has workers.
+        config: the jobs and their number; each task runs as many fits at a time as a job has workers.
         run: configuration of the run, as on the command line.
         threads: threads of each fit.
 
