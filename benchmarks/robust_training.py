@@ -4,26 +4,28 @@ Simulated events (spectator: the mass of the tau pair, MMC) and the FAIR Univers
 features, presets `quick`, 3 folds. Each row's Δ is the paired difference to the plain row of its model on the same
 events; `tes` columns hold the change of the AMS at the frozen cut if the tau energy scale is 3% higher or lower.
 The width is that of the 68% interval of the signal strength with a tau energy scale known to 3%, in one region of 10
-bins, from pseudo-experiments that all rows share; its errors are those of the finite number of these.
+bins, from pseudo-experiments (40 by default) that all rows share; its errors come from their finite number.
 
-**Other features know the mass.** Without it, the distance correlation in background falls little in simulated events
-(0.46 to 0.42, 0.48 to 0.45) and not at all in FAIR Universe, where the AMS of lightgbm falls by 5.3 ± 1.8.
+**Other features know the mass.** If models train without it, the distance correlation in background falls only a little
+in simulated events (0.46 to 0.42, 0.48 to 0.45), and not at all in FAIR Universe, where the AMS of lightgbm falls by
+5.3 ± 1.8.
 
-**The penalty makes the whole score more independent at a low price.** A strength of 0.1 lowers the correlation by more
-than a third; the wAUC falls by 0.002 and 0.004, the AMS not measurably. A strength of 1 lowers the correlation by more
-than two thirds and costs 5% and 9% of the AMS; 10 costs 32% and 40%. A cut can still shape the mass: at 0.1 the
-divergence does not fall, at 1 it falls by a sixth in simulated events and by more than half in FAIR Universe.
+**The penalty makes the whole score more independent at a low cost.** A strength of 0.1 lowers the correlation by more
+than a third; the wAUC falls by 0.002 and 0.004, and the AMS does not change measurably. A strength of 1 lowers the
+correlation by more than two thirds and costs 5% and 9% of the AMS; 10 costs 32% and 40%. A cut can still shape the
+mass: at 0.1 the divergence does not fall; at 1 it falls by a sixth in simulated events, and by more than half in FAIR
+Universe.
 
 **Planing keeps the shape** (divergence 0.04 to 0.09 instead of 0.21 to 0.44) and costs 18 to 31% of the AMS in
-simulated events; in FAIR Universe, where the background is Z → ττ alone, the loss of 6 to 9% is within 2 errors.
+simulated events. In FAIR Universe, where all background is Z → ττ, the loss of 6 to 9% is within 2 errors.
 
-**Shifted copies change little.** No AMS changes by more than 1 error, and it is not established that they make the AMS
-change less under a shift. The interval of torch_mlp is narrower in both data sets, that of lightgbm is not.
-Do not trust this: for the same rows, an earlier version of the simulation gave 3.6 with copies and 2.8 without. The
+**Shifted copies change little.** No AMS changes by more than 1 error, and it is not established that copies make the
+AMS change less under a shift. The interval of torch_mlp is narrower in both data sets; that of lightgbm is not. Do not
+trust this: with an earlier version of the simulation, the same rows had widths of 3.6 with copies and 2.8 without. The
 errors of the widths leave out the finite simulation and the choice of bins.
 
-**No way to make training robust narrows the interval reliably**; planing in simulated events, and the penalty of 10 in
-both, widen it by 1.0 to 2.7.
+**None of these methods narrows the interval reliably**; planing in simulated events, and the penalty of 10 in both data
+sets, widen it by 1.0 to 2.7.
 
 Usage: python -m benchmarks.robust_training [--events N] [--experiments N] [--work FOLDER], with extras torch and stats
 """

@@ -37,8 +37,8 @@ _SCORES = TableSchema("of `higgsbench predict`", features=("score",), label="", 
 """Layout of scores as `higgsbench predict` writes them, and of weights where a shift changes them."""
 
 _LARGEST, _ALIKE, _FEWEST = 3.0, 0.5, 50
-"""Shifted events are the nominal ones: largest factor on the weights of a class, and smallest correlation of the
-feature that follows best, from so many events on."""
+"""Limits within which shifted events are the nominal ones: largest factor on the weights of a class, and smallest
+correlation of the feature that correlates best, which is checked from this number of events on."""
 
 
 class RunEvents(NamedTuple):
@@ -258,7 +258,7 @@ def matched_events(name: str, source: object, events: Events, nominal: Events) -
     """Return the shifted events whose numbers are among the nominal ones; errors call them `source`.
 
     Raises:
-        DataError: if there are no event numbers, none of the events is among the nominal ones, or they are others.
+        DataError: if there are no event numbers, or these belong to none of the nominal events, or to other events.
     """
     if nominal.schema.event_id is None:
         raise DataError(f"{source}: the layout {nominal.schema.name} has no event numbers to match shifted events")
@@ -271,7 +271,7 @@ def matched_events(name: str, source: object, events: Events, nominal: Events) -
 
 
 def _check_same(source: object, moved: Moved, nominal: Events) -> None:
-    """Refuse other events with the same numbers: by labels, processes, weights, and features that do not follow."""
+    """Refuse other events with the same numbers, by their labels, processes, weights, or uncorrelated features."""
     before, after, schema = nominal.frame[moved.at], moved.frame, nominal.schema
     for column in (schema.label, schema.process):
         if column not in before.columns or column not in after.columns:
@@ -285,7 +285,7 @@ def _check_same(source: object, moved: Moved, nominal: Events) -> None:
     _check_weights(source, moved, nominal)
     both = [name for name in schema.numeric if name in after.columns and before[name].n_unique() > 1]
     if both and len(after) >= _FEWEST and (best := max(_correlation(before[n], after[n]) for n in both)) < _ALIKE:
-        said = f"no column follows that of the same events in {nominal.source} (highest correlation {best:.2f})"
+        said = f"not correlated with the same events in {nominal.source} (at most {best:.2f} in any column)"
         raise _others(source, ", ".join(both[:3]), said)
 
 
