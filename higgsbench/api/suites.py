@@ -13,15 +13,20 @@ from higgsbench.api.running import engine_settings, forecast_of, limit_of, with_
 from higgsbench.compare.suite import SuiteResult, summarise
 from higgsbench.config.document import parse_duration
 from higgsbench.config.load import LoadedConfig, load_config, with_layout
-from higgsbench.errors import TimeLimitError
+from higgsbench.errors import ConfigError, DataError, HiggsbenchError, TimeLimitError
+from higgsbench.events import EventStream
+from higgsbench.events.fetch import opendata_path
 from higgsbench.models import get_model
+from higgsbench.runs.plan import configured_rows
 from higgsbench.runs.run import Listener, run_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from higgsbench.config.model import RunConfig
     from higgsbench.runs import RunResult
     from higgsbench.runs.cost import Forecast
+    from higgsbench.schema import TableSchema
 
 DEFAULT = "suite"
 """The configuration that comes with higgsbench: six simulated data sets."""
@@ -31,7 +36,8 @@ def _parts(config: Config, only: Sequence[str], settings: Sequence[str], preset:
     """Return the configuration of each data set's run, by name of the data set.
 
     Raises:
-        ConfigError: naming the file, line and key at fault, such as a data set whose file does not exist.
+        ConfigError: naming the file, line and key at fault, such as a data set whose file does not exist or has another
+            layout.
     """
     effort = () if preset is None else (f"preset={preset}",)
     loaded = with_models(load_config(config, [*settings, *effort], get_model), only)
@@ -42,7 +48,28 @@ def _parts(config: Config, only: Sequence[str], settings: Sequence[str], preset:
             file = getattr(data, key)
             if file is not None and not Path(file).expanduser().exists():
                 raise loaded.error(("datasets", name, key), f"{file}: no such file")
-    return {name: loaded.changed(datasets=None, data=data, name=name) for name, data in loaded.config.datasets.items()}
+    parts = {name: loaded.changed(datasets=None, data=data, name=name) for name, data in loaded.config.datasets.items()}
+    for name, part in parts.items():
+        try:
+            configured_rows(part, _layout(part.config))
+        except HiggsbenchError as error:
+            raise loaded.error(("datasets", name), str(error)) from error
+    return parts
+
+
+def _layout(config: RunConfig) -> TableSchema:
+    """Return the layout of the events, after a look at the headers of their files."""
+    data = config.data
+    if data.source == "opendata":
+        opendata_path()
+    if data.source == "file" and data.path is None and data.samples is None:
+        raise ConfigError("no events given; name a file under `path`, or use `source: simulated`")
+    schema = data.table_schema(config.folds_by)
+    for file in filter(None, (data.path, data.test)):
+        columns = EventStream(Path(file).expanduser(), schema).columns
+        if file == data.path and schema.label not in columns:
+            raise DataError(f"{file}: no column {schema.label}: cannot train")
+    return schema
 
 
 @checked

@@ -168,7 +168,8 @@ def learning_curve(
     out = opt.console(width=opt.WIDE)
     if dry:
         names = ("sizes", "repeats", "data", "test", "only", "settings", "preset", "output", "jobs")
-        _show_forecast(running.plan_learning_curve(config, **{n: options[n] for n in names}), options["jobs"], out)
+        forecast = running.plan_learning_curve(config, **{n: options[n] for n in names})
+        _show_forecast(forecast, options["jobs"], out, "size")
         return
     if figures is not None:
         draw.check_libraries()
@@ -225,7 +226,8 @@ def suite(
     out = opt.console(width=opt.WIDE)
     if dry:
         names = ("config", "only", "settings", "preset", "output", "jobs")
-        _show_forecast(suites.plan_suite(**{name: options[name] for name in names}), options["jobs"], out)
+        forecast = suites.plan_suite(**{name: options[name] for name in names})
+        _show_forecast(forecast, options["jobs"], out, "data set")
         return
     for option, file in (("--splits", splits), ("--bencheval", bencheval)):
         if file is not None:
@@ -272,7 +274,7 @@ def _shown(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _show_forecast(found: Forecast, jobs: int | None, out: Console) -> None:
+def _show_forecast(found: Forecast, jobs: int | None, out: Console, what: str = "row") -> None:
     from higgsbench.config.document import format_duration
     from higgsbench.runs.environment import available_cores
 
@@ -280,7 +282,7 @@ def _show_forecast(found: Forecast, jobs: int | None, out: Console) -> None:
         (row.name, *map(str, (row.units, row.stored, row.bag)), *map(format_duration, (row.seconds, row.total)))
         for row in found.rows
     ]
-    Table("", ("row", "fits", "stored", "seeds", "a fit", "all"), rows).show(out)
+    Table("", (what, "fits", "stored", "models per fit", "a fit", "all"), rows).show(out)
     processes = "1 process" if (jobs or available_cores()) == 1 else f"{jobs or available_cores()} processes"
     click.echo(
         f"{'runs overnight: ' if found.seconds > 3 * 3600 else ''}predicted {format_duration(found.seconds)} with "

@@ -251,8 +251,13 @@ def elo(won: Floats) -> Floats:
 
 
 def elo_interval(won: Floats, seed: int = 0) -> Floats:
-    """Return the ends (2, m) of the 95% intervals of `elo` over draws of data sets and, within each, of its seeds."""
+    """Return the ends (2, m) of the 95% intervals of `elo` over draws of data sets and, within each, of its seeds.
+
+    NaN for a single data set, because seeds say nothing about other data.
+    """
     datasets, seeds, rows, _ = won.shape
+    if datasets < 2:
+        return np.full((2, rows), np.nan)
     rng = np.random.default_rng(seed)
     first = seeds * rng.integers(datasets, size=(REPLICAS, datasets, 1))
     drawn = (first + rng.integers(seeds, size=(REPLICAS, datasets, seeds))).reshape(REPLICAS, -1)

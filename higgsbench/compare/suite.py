@@ -53,7 +53,7 @@ class SuiteResult(Shown):
     def __repr__(self) -> str:
         """Name the data sets and the best row."""
         best = "".join(f", best by {r.metric.heading}: {r.standings[0].row}" for r in self.rankings[:1])
-        return f"<SuiteResult of {len(self.runs)} data sets: {', '.join(self.runs)}{best}>"
+        return f"<SuiteResult on {', '.join(self.runs)}{best}>"
 
     @property
     def failures(self) -> list[Failure]:
@@ -65,13 +65,15 @@ class SuiteResult(Shown):
         head = ["row", "rank", "wins", "Elo", "95%", "gain", "fit s", "front"]
         tables = []
         for ranking in self.rankings:
+            alone = ranking.datasets == 1
             cells: list[list[str | Cell]] = [
                 [printable(s.row), Cell(f"{s.rank:.2f}", s.rank), f"{s.wins:.0%}", Cell(f"{s.elo:.0f}", s.elo),
-                 f"{s.elo_low:.0f} to {s.elo_high:.0f}", Cell(f"{s.gain:+.2f}", s.gain),
+                 "-" if alone else f"{s.elo_low:.0f} to {s.elo_high:.0f}", Cell(f"{s.gain:+.2f}", s.gain),
                  Cell(f"{s.seconds:,.0f}", s.seconds), "*" if s.front else ""]
                 for s in ranking.standings
             ]  # fmt: skip
-            tables.append(Table(f"{ranking.metric.heading} over {ranking.datasets} data sets", head, cells))
+            over = "1 data set" if alone else f"{ranking.datasets} data sets"
+            tables.append(Table(f"{ranking.metric.heading} over {over}", head, cells))
         metric = METRICS["ams"]
         rows: dict[str, dict[str, str]] = {}
         for name, run in self.runs.items():
@@ -106,9 +108,11 @@ class SuiteResult(Shown):
         lines = [ranking.conclusion() for ranking in self.rankings]
         if self.rankings:
             reference = printable(next(row["name"] for run in self.runs.values() for row in run.rows))
+            drawn = f"95% from {REPLICAS} draws of data sets and seeds"
+            drawn = drawn if self.rankings[0].datasets > 1 else "its interval needs several data sets"
             lines.append(
                 "rank: mean over data sets, 1 is best. wins: other rows beaten on the same data set and seed. Elo: "
-                f"400 points are odds of 10 to 1; 95% from {REPLICAS} draws of data sets and seeds. gain: share of the "
+                f"400 points are odds of 10 to 1; {drawn}. gain: share of the "
                 f"distance from {reference} to the best row. fit s: all fits. front (*): no faster row is as good."
             )
         return [*lines, *(f"Note: {printable(note)}" for note in self.notes)]

@@ -193,6 +193,8 @@ def _override(document: Document, setting: str) -> None:
             node[step] = given.value
             break
         child = node[step] if isinstance(node, list) else node.get(step)
+        if path[:-1] == ("datasets",) and child is None:
+            raise ConfigError(f"{source}: no data set {part!r}; choose from {', '.join(map(str, node))}")
         if child is None or isinstance(child, (str, bool)):
             # Expand a shorthand such as `stack: mean` into its section; validation then checks the keys.
             opened = "model" if isinstance(node, list) else _SHORTHANDS.get(step)

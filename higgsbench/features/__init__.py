@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["FeatureSet", "Features", "Quantity", "feature_matrix", "feature_set", "feature_sets", "register_features",
-           "resolve_features"]  # fmt: skip
+           "resolve_column", "resolve_features"]  # fmt: skip
 
 
 def steps_and_columns(expressions: Iterable[pl.Expr]) -> tuple[list[dict[str, pl.Expr]], list[str]]:
@@ -267,6 +267,15 @@ def resolve_features(
     if columns is None and (add or drop):
         label += f" {len(kept) - len(names):+d}"
     return Features(label, tuple(kept))
+
+
+def resolve_column(schema: TableSchema, choice: Choice, key: str = "") -> Features:
+    """Return one column as `resolve_features` does; a `ConfigError` names the key of the configuration, if given."""
+    try:
+        return resolve_features(schema, columns=[choice])
+    except ConfigError as error:
+        reason = str(error).removeprefix("features: ")
+        raise ConfigError(f"{key}: {reason}" if key else reason) from error
 
 
 def _all_of(choices: Sequence[Choice], schema: TableSchema) -> list[Quantity]:

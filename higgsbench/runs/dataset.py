@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -20,7 +20,7 @@ from higgsbench.events import open_events
 from higgsbench.events.shifts import Shifts, apply_shifts
 from higgsbench.events.table import Events
 from higgsbench.expressions import parse_expression
-from higgsbench.features import feature_matrix, resolve_features
+from higgsbench.features import feature_matrix
 from higgsbench.files import canonical_digest, temporary_prefix
 from higgsbench.metrics import processes_of
 from higgsbench.metrics.weights import evaluation_weights
@@ -142,24 +142,10 @@ def load_dataset(config: RunConfig) -> Dataset:
         split = [fold_assignments(y, group, config.folds, 1, seed, train.event_id) for seed, _ in config.seeds]
         fold, fold_values = np.concatenate(split), ()
     digest = _fold_digest(train, fold)
-    found: dict[str, Any] = {
-        "processes": processes_of(train.process, y, weight),
-        "spectators": _spectators(config, train),
-    }
-    dataset = Dataset(train, test, y, weight, totals, group, groups, fold, digest, fold_values, **found)
+    processes = processes_of(train.process, y, weight)
+    dataset = Dataset(train, test, y, weight, totals, group, groups, fold, digest, fold_values, processes)
     by_group = any((entry.jet_split or config.jet_split) != "none" for entry in config.models)
     return with_trainable_groups(dataset) if by_group else dataset
-
-
-def _spectators(config: RunConfig, train: Events) -> dict[str, NDArray[np.float64]]:
-    if not config.spectators:
-        return {}
-    try:
-        features = resolve_features(train.schema, columns=[entry.choice for entry in config.spectators])
-    except ConfigError as error:
-        raise ConfigError(f"spectators: {error}") from error
-    values = np.concatenate([feature_matrix(part, features).data for part in train.batches()])
-    return dict(zip(features.columns, values.T.astype(np.float64), strict=True))
 
 
 def _fold_digest(train: Events, fold: NDArray[np.int64]) -> str:

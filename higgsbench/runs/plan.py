@@ -14,7 +14,7 @@ import numpy as np
 from higgsbench.config.model import FeatureConfig
 from higgsbench.config.training import Planing
 from higgsbench.errors import ConfigError, ModelError
-from higgsbench.features import resolve_features
+from higgsbench.features import feature_matrix, resolve_column, resolve_features
 from higgsbench.files import canonical_digest
 from higgsbench.models import get_model
 from higgsbench.models.building import on_device
@@ -28,8 +28,11 @@ from higgsbench.validation import PROPORTIONAL
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+    from numpy.typing import NDArray
+
     from higgsbench.config.load import LoadedConfig
     from higgsbench.config.model import ModelConfig, RunConfig
+    from higgsbench.events.table import Events
     from higgsbench.features import Features
     from higgsbench.models import ModelSpec
     from higgsbench.runs.dataset import Dataset
@@ -139,6 +142,8 @@ def make_plan(loaded: LoadedConfig, dataset: Dataset, from_disk: Collection[str]
     """
     config = loaded.config.model_copy(update={"data": loaded.config.data.with_values(dataset.train.schema)})
     wanted = configured_rows(loaded, dataset.train.schema, dataset)
+    if not dataset.spectators:
+        dataset = replace(dataset, spectators=_spectators(loaded, dataset.train))
     lacking = group_problem(dataset) if any(row.variant == "jets" for row in wanted) else None
     problem = "" if lacking is None else f"{lacking.text}; join it with another group, or use `jet_split: none`"
     refused = tuple((row, problem) for row in wanted if problem and row.variant == "jets")
@@ -151,6 +156,25 @@ def make_plan(loaded: LoadedConfig, dataset: Dataset, from_disk: Collection[str]
     return Plan(config, dataset, rows, tuple(units), refused)
 
 
+def _spectator_columns(loaded: LoadedConfig, schema: TableSchema) -> list[Features]:
+    """Return the spectators; a `ConfigError` names file, line and key."""
+    found = []
+    for at, entry in enumerate(loaded.config.spectators or ()):
+        try:
+            found.append(resolve_column(schema, entry.choice))
+        except ConfigError as error:
+            raise loaded.error(("spectators", at), str(error)) from error
+    return found
+
+
+def _spectators(loaded: LoadedConfig, events: Events) -> dict[str, NDArray[np.float64]]:
+    """Return the values (n,) of the spectators by name."""
+    columns = _spectator_columns(loaded, events.schema)
+    parts = [[feature_matrix(part, column)[:, 0] for column in columns] for part in events.batches() if columns]
+    names = [column.columns[0] for column in columns]
+    return {name: np.concatenate(own).astype(np.float64) for name, *own in zip(names, *parts, strict=True)}
+
+
 def configured_rows(loaded: LoadedConfig, schema: TableSchema, dataset: Dataset | None = None) -> list[Row]:
     """Return all rows of a configuration with presets and defaults resolved.
 
@@ -160,6 +184,7 @@ def configured_rows(loaded: LoadedConfig, schema: TableSchema, dataset: Dataset 
         ConfigError: naming the file, line and key of the model at fault.
     """
     rows: list[Row] = []
+    _spectator_columns(loaded, schema)
     for index, entry in enumerate(loaded.config.models):
         try:
             if dataset is not None:

@@ -9,7 +9,7 @@ import numpy as np
 from higgsbench.config.training import Planing
 from higgsbench.errors import ConfigError, DataError
 from higgsbench.events.shifts import Shifts, apply_shifts
-from higgsbench.features import resolve_features
+from higgsbench.features import resolve_column
 from higgsbench.models import registered_models
 from higgsbench.runs.dataset import Matrix
 
@@ -80,12 +80,12 @@ def robust_of(
     if isinstance(weights, Planing):
         if not spec.sample_weight:
             raise ConfigError(f"training_weights: model {spec.name!r} takes no weights, so `flat_in` is impossible")
-        found = found._replace(planed=_column("training_weights.flat_in", weights.flat_in, schema))
+        found = found._replace(planed=resolve_column(schema, weights.flat_in, "training_weights.flat_in"))
     if entry.decorrelate is not None:
         if not spec.decorrelates:
             able = " or ".join(model.name for model in registered_models() if model.decorrelates)
             raise ConfigError(f"decorrelate: model {spec.name!r} has no such penalty; use {able}")
-        column = _column("decorrelate.column", entry.decorrelate.column, schema)
+        column = resolve_column(schema, entry.decorrelate.column, "decorrelate.column")
         found = found._replace(decorrelated=(column, entry.decorrelate.strength))
     if entry.training is not None:
         if params.get("early_stopping_rounds") is not None:
@@ -97,13 +97,6 @@ def robust_of(
         key = next(key for key, part in zip(keys, found, strict=True) if part)
         raise ConfigError(f"{key}: cannot be combined with `pretrain` or `trained_on`; remove one of them")
     return found
-
-
-def _column(key: str, name: str, schema: TableSchema) -> Features:
-    try:
-        return resolve_features(schema, columns=[name])
-    except ConfigError as error:
-        raise ConfigError(f"{key}: {error}") from error
 
 
 def _drawn(augmentation: Augmentation) -> tuple[Shifts, ...]:

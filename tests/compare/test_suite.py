@@ -117,7 +117,7 @@ def made_up(folder: Path) -> SuiteResult:
 
 def test_a_result_is_shown_and_written(tmp_path: Path) -> None:
     found = made_up(tmp_path)
-    assert repr(found) == "<SuiteResult of 3 data sets: a, b, c, best by AMS: slow>"
+    assert repr(found) == "<SuiteResult on a, b, c, best by AMS: slow>"
     assert [f.row for f in found.failures] == ["b: odd"]
     assert found.notes == ("something else", "odd: not ranked, because it has no results on some data set")
     table = found.to_polars()
@@ -182,6 +182,14 @@ def test_the_elo_of_bencheval_lies_in_our_interval(tmp_path: Path) -> None:
             assert own.elo_low - 0.05 <= theirs["elo"][own.row] <= own.elo_high + 0.05  # rounded there
             assert theirs["winrate"][own.row] == pytest.approx(own.wins)
             assert theirs["elo"][own.row] == pytest.approx(own.elo, abs=20.0)
+
+
+def test_one_data_set_has_no_interval(tmp_path: Path) -> None:
+    found = summarise({"a": made_up(tmp_path).runs["a"]})
+    assert found.as_tables()[0].caption == "AMS over 1 data set"
+    assert [str(row[4]) for row in found.as_tables()[0].rows] == ["-"] * 3
+    assert "its interval needs several data sets" in " ".join(found.remarks())
+    assert np.isnan(found.rankings[0].standings[0].elo_low)
 
 
 def test_one_row_has_no_ranks(tmp_path: Path) -> None:

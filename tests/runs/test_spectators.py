@@ -87,9 +87,9 @@ def test_a_run_without_spectators_has_no_such_numbers(whole: RunResult, config: 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("[DER_mas_MMC]", "spectators: .*DER_mass_MMC"),
+        ("[DER_mas_MMC]", r"spectators\[0\]: no column named .*DER_mass_MMC"),
         (f"[{MASS}, {MASS}]", "named twice"),
-        ("[Label]", "spectators: "),
+        ("[Label]", r"spectators\[0\]: Label "),
     ],
 )
 def test_bad_spectators_are_refused(config: Config, tmp_path: Path, given: str, message: str) -> None:

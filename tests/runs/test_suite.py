@@ -17,6 +17,7 @@ from higgsbench.config.load import LoadedConfig
 from higgsbench.errors import ConfigError, TimeLimitError
 from higgsbench.runs import RunResult
 from higgsbench.runs.run import run_config
+from higgsbench.schema import ATLAS_HIGGS
 from tests.conftest import Call
 
 from .conftest import Notes
@@ -110,7 +111,9 @@ def test_the_command(call: Call, place: Path, found: SuiteResult, monkeypatch: p
     assert json.loads(call(*command, "--format", "json")[1])["datasets"].keys() == {"toys", "heavy"}
     if find_spec("mplhep"):
         assert "<title>higgsbench suite</title>" in call(*command, "--format", "html")[1]
-    assert "predicted" in call(*command, "--plan")[1]
+    forecast = call(*command, "--plan")[1]
+    assert "data set ┃" in forecast
+    assert "predicted" in forecast
     code, out, err = call(*command, "--splits", "splits.txt")
     assert (code, out) == (2, "")
     assert "--splits splits.txt: the name must end in .csv, .json, .parquet" in err
@@ -123,16 +126,36 @@ WRONG = {
     "2: data: `data` cannot be combined with `datasets`": M + "data: {path: a.csv}\ndatasets: {b: {path: a.csv}}\n",
     "2: datasets: name at least one data set": M + "datasets: {}\n",
     "2: datasets: name '../b': use 1 to 60 letters": M + "datasets: {../b: {path: a.csv}}\n",
+    "3: datasets.b: no events given; name a file": M + "datasets:\n  b: {train_sets: [t]}\n",
+    "4: datasets.b: other.csv: the columns (a, Label) match no built-in": M
+    + "datasets:\n  a: {source: simulated}\n  b: {path: other.csv}\n",
+    "3: datasets.b: new.csv: no column Label: cannot train": M + "datasets:\n  b: {path: new.csv}\n",
+    "3: datasets.b: bad.yaml:1: models[0]: features: no column named 'PRI_tau_ptt'": (
+        "models: [{model: logistic, features: [PRI_tau_ptt]}]\ndatasets:\n  b: {source: simulated}\n"
+    ),
+    "1: spectators[0]: no column named 'DER_mas_MMC' (did": (
+        "spectators: [DER_mas_MMC]\nmodels: [logistic]\ndatasets: {b: {source: simulated}}\n"
+    ),
     "2: datasets.b.mass: unknown key 'mass'": M + "datasets: {b: {mass: 1}}\n",
 }
 
 
 @pytest.mark.parametrize("message", WRONG)
-def test_bad_suites(message: str, tmp_path: Path) -> None:
+def test_bad_suites(message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.yaml").write_text(WRONG[message])
+    (tmp_path / "other.csv").write_text("a,Label\n1,s\n")
+    (tmp_path / "new.csv").write_text(f"EventId,{','.join(ATLAS_HIGGS.features)}\n")
     with pytest.raises(ConfigError) as caught:
-        higgsbench.suite(tmp_path / "bad.yaml", output=tmp_path)
+        higgsbench.suite("bad.yaml", output=tmp_path)
     assert message in str(caught.value)
+
+
+def test_a_setting_makes_no_new_data_set(place: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"--set datasets.heavi.events=9: no data set 'heavi'; choose from toys, heavy"
+    ):
+        suites.plan_suite(place / "mine.yaml", settings=["datasets.heavi.events=9"])
 
 
 def test_a_suite_is_not_a_run(place: Path) -> None:
