@@ -228,7 +228,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(name="bench-physics")
 def bench_physics(session: nox.Session) -> None:
-    """Measure features, the jet split, and how close simulation and shifts are to files; writes results/reference/."""
+    """Measure features, the jet split, simulation, shifts and intervals; writes to results/reference/."""
     session.install(".[stats]")
     session.run("python", "-m", "benchmarks.features")
     session.run(

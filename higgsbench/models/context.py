@@ -81,7 +81,7 @@ class InContextClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type:
     """A pretrained network that scores events given labelled ones (TabICL, arXiv:2502.05564; TabPFN, Nature 637, 319).
 
     The libraries take no sample weights. Training events are therefore drawn into the context in proportion to their
-    weights, and the log-odds are shifted from the classes of the context to those of the weights.
+    weights, and the log-odds are corrected from the class sizes in the context to the class weights.
 
     Args:
         library: `tabicl` or `tabpfn`.
