@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import re
+from dataclasses import dataclass, fields
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from higgsbench.config.section import NotNegative, Number, OrText, Positive, Strict, Texts, problem, several
-from higgsbench.errors import ConfigError, repeated, shortened
+from higgsbench.errors import ConfigError, nearest_hint, repeated, shortened
+from higgsbench.events.shifts import Shifts
 from higgsbench.expressions import parse_expression
 
 SCORE = "score"
 """Name of the score of the evaluated row in expressions of regions."""
 
+_SIZES = tuple(item.name for item in fields(Shifts))
 _NAME = re.compile(r"[A-Za-z]\w{0,39}", re.ASCII)
 
 
@@ -81,6 +86,63 @@ _Factors = Annotated[
 _Sides = Annotated[list[Texts], Field(min_length=2, max_length=2)]
 
 
+@dataclass(frozen=True)
+class Systematic:
+    """A systematic shift, upward and downward.
+
+    Attributes:
+        name: its name.
+        size: one standard deviation of a shift that `higgsbench data shift` knows: relative change of an energy scale
+            or of a normalisation, GeV per axis of soft missing momentum.
+        files: files for the upward and the downward shift, instead of a size.
+    """
+
+    name: str
+    size: float | None = None
+    files: tuple[Path, Path] | None = None
+
+    @property
+    def sides(self) -> tuple[Shifts, Shifts]:
+        """The shift of this size and its opposite; a factor 1 + size and its inverse for normalisations."""
+        size = self.size or 0.0
+        if self.name.endswith("_scale"):
+            up = Shifts(**{self.name: 1.0 + size})
+            return up, up.inverse()
+        return Shifts(**{self.name: size}), Shifts(**{self.name: -size})
+
+    def __str__(self) -> str:
+        """Name and size, or name and files."""
+        if self.files is not None:
+            return f"{self.name} from {' and '.join(file.name for file in self.files)}"
+        unit = f"{self.size:g} GeV" if self.name == "soft_met" else f"{100 * (self.size or 0.0):g}%"
+        return f"{self.name} ± {unit}"
+
+
+def parse_systematic(text: str) -> Systematic:
+    """Read one shift of the form NAME=SIZE or NAME=UP,DOWN; errors as for `parse_systematics`, without the option."""
+    name, _, value = text.partition("=")
+    if not (name.isidentifier() and value):
+        raise ConfigError("write NAME=SIZE, such as tes=0.03, or NAME=UP.csv,DOWN.csv")
+    up, comma, down = value.partition(",")
+    if comma:
+        if not (up and down):
+            raise ConfigError("two files are needed, NAME=UP.csv,DOWN.csv")
+        return Systematic(name, files=(Path(up), Path(down)))
+    try:
+        size = float(value)
+    except ValueError:
+        what = "is neither a size, such as 0.03, nor two files with a comma"
+        raise ConfigError(f"{value!r} {what}") from None
+    if name not in _SIZES:
+        hint = nearest_hint(name, list(_SIZES), f"; choose from {', '.join(_SIZES)}")
+        raise ConfigError(f"no built-in shift {name!r}{hint}; for other shifts, name files of shifted events")
+    if not math.isfinite(size) or size == 0.0:
+        raise ConfigError("the size must be a finite number other than 0")
+    found = Systematic(name, size)
+    _ = found.sides  # raises if the size is out of range
+    return found
+
+
 class SystematicConfig(Strict):
     """A systematic uncertainty; entries with the same name vary together, by one nuisance parameter."""
 
@@ -101,6 +163,17 @@ class SystematicConfig(Strict):
 
     kinds: ClassVar[tuple[str, ...]] = ("shift", "files", "weights", "norm", "free")
     _name = field_validator("name")(_checked_name)
+
+    @field_validator("shift")
+    @classmethod
+    def _with_size(cls, value: str | None) -> str | None:
+        try:
+            found = None if value is None else parse_systematic(value)
+        except ConfigError as error:
+            raise problem(f"{shortened(str(value))!r}: {error}") from error
+        if found is not None and found.files is not None:
+            raise problem("expected a size, such as tes=0.03; name files under the key `files`")
+        return value
 
     @model_validator(mode="after")
     def _one_kind(self) -> SystematicConfig:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
-    from higgsbench.inference.events import RunEvents, Systematic
+    from higgsbench.config.regions import Systematic
+    from higgsbench.inference.events import RunEvents
     from higgsbench.runs.predictor import FittedRun
     from higgsbench.runs.stored import StoredRow, StoredRun
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -13,11 +13,13 @@ import polars as pl
 from higgsbench.config.document import parse_yaml
 from higgsbench.config.load import configured_events, source_events, validated
 from higgsbench.config.model import DataConfig
-from higgsbench.errors import ConfigError, DataError, HiggsbenchError, nearest_hint, repeated
+from higgsbench.config.regions import Systematic, parse_systematic
+from higgsbench.config.samples import SchemaConfig
+from higgsbench.errors import ConfigError, DataError, HiggsbenchError, repeated
 from higgsbench.events import Events, load_events, open_samples
 from higgsbench.events.check import OF_SAMPLES
 from higgsbench.events.samples import matched_files
-from higgsbench.events.shifts import Shifts, apply_shifts
+from higgsbench.events.shifts import apply_shifts
 from higgsbench.schema import TableSchema
 
 if TYPE_CHECKING:
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 Shift: TypeAlias = tuple[str, Path, Path]
 """A shift as files: its name, the file of the upward and that of the downward shift."""
 
-_SIZES = tuple(item.name for item in fields(Shifts))
 _SCORES = TableSchema("of `higgsbench predict`", features=("score",), label="", event_id="EventId",
                       subset_weight="weight", negative_weights=True, ignore_unknown=True)  # fmt: skip
 """Layout of scores as `higgsbench predict` writes them, and of weights where a shift changes them."""
@@ -139,38 +140,6 @@ def positions_of(wanted: NDArray[np.int64], event_id: NDArray[np.int64]) -> tupl
     return at, event_id[at] == wanted
 
 
-@dataclass(frozen=True)
-class Systematic:
-    """A systematic shift, upward and downward.
-
-    Attributes:
-        name: its name.
-        size: one standard deviation of a shift that `higgsbench data shift` knows: relative change of an energy scale
-            or of a normalisation, GeV per axis of soft missing momentum.
-        files: files for the upward and the downward shift, instead of a size.
-    """
-
-    name: str
-    size: float | None = None
-    files: tuple[Path, Path] | None = None
-
-    @property
-    def sides(self) -> tuple[Shifts, Shifts]:
-        """The shift of this size and its opposite; a factor 1 + size and its inverse for normalisations."""
-        size = self.size or 0.0
-        if self.name.endswith("_scale"):
-            up = Shifts(**{self.name: 1.0 + size})
-            return up, up.inverse()
-        return Shifts(**{self.name: size}), Shifts(**{self.name: -size})
-
-    def __str__(self) -> str:
-        """Name and size, or name and files."""
-        if self.files is not None:
-            return f"{self.name} from {' and '.join(file.name for file in self.files)}"
-        unit = f"{self.size:g} GeV" if self.name == "soft_met" else f"{100 * (self.size or 0.0):g}%"
-        return f"{self.name} ± {unit}"
-
-
 def parse_systematics(shifts: Sequence[Shift | str], events: object = None) -> tuple[Systematic, ...]:
     """Read shifts of the form NAME=SIZE or NAME=UP,DOWN.
 
@@ -184,7 +153,7 @@ def parse_systematics(shifts: Sequence[Shift | str], events: object = None) -> t
     if events is not None and not shifts:
         raise ConfigError("--events names the events to shift: add --shift, such as --shift tes=0.03")
     found = tuple(
-        _parse(shift) if isinstance(shift, str) else Systematic(shift[0], files=(Path(shift[1]), Path(shift[2])))
+        _of_option(shift) if isinstance(shift, str) else Systematic(shift[0], files=(Path(shift[1]), Path(shift[2])))
         for shift in shifts
     )
     if (twice := repeated([systematic.name for systematic in found])) is not None:
@@ -192,28 +161,11 @@ def parse_systematics(shifts: Sequence[Shift | str], events: object = None) -> t
     return found
 
 
-def _parse(text: str) -> Systematic:
-    name, _, value = text.partition("=")
-    if not (name.isidentifier() and value):
-        raise ConfigError(f"--shift {text}: write NAME=SIZE, such as tes=0.03, or NAME=UP.csv,DOWN.csv")
-    up, comma, down = value.partition(",")
-    if comma:
-        if not (up and down):
-            raise ConfigError(f"--shift {text}: two files are needed, NAME=UP.csv,DOWN.csv")
-        return Systematic(name, files=(Path(up), Path(down)))
+def _of_option(text: str) -> Systematic:
     try:
-        size = float(value)
-    except ValueError:
-        what = "is neither a size, such as 0.03, nor two files with a comma"
-        raise ConfigError(f"--shift {text}: {value!r} {what}") from None
-    if name not in _SIZES:
-        hint = nearest_hint(name, list(_SIZES), f"; choose from {', '.join(_SIZES)}")
-        raise ConfigError(f"--shift {text}: no built-in shift {name!r}{hint}; for other shifts write NAME=UP,DOWN")
-    if not math.isfinite(size) or size == 0.0:
-        raise ConfigError(f"--shift {text}: the size must be a finite number other than 0")
-    found = Systematic(name, size)
-    _ = found.sides  # raises if the size is out of range
-    return found
+        return parse_systematic(text)
+    except ConfigError as error:
+        raise ConfigError(f"--shift {text}: {error}") from error
 
 
 class Moved(NamedTuple):
@@ -316,25 +268,23 @@ def _moved(name: str, frame: pl.DataFrame, at: NDArray[np.int64], nominal: Event
     return Moved(name, frame, at, weight)
 
 
-def systematic_events(entry: SystematicConfig, events: Events, run: StoredRun) -> tuple[Moved, Moved] | None:
+def systematic_events(entry: SystematicConfig, events: Events, data: DataConfig) -> tuple[Moved, Moved] | None:
     """Return events after the upward and the downward shift; None for a normalisation.
 
-    The table of the nominal events itself stands for features that do not change.
+    The table of the nominal events itself stands for features that do not change; `data` is the section of the run.
 
     Raises:
         ConfigError: if the systematic does not fit the run's events.
         DataError: if the events lack what it needs, or a file cannot be read.
     """
     if entry.shift is not None:
-        (systematic,) = parse_systematics([entry.shift])
+        systematic = parse_systematic(entry.shift)
         up, down = moved_events(systematic, events)
-        if systematic.size is not None and not systematic.sides[0].moves_energy:
+        if not systematic.sides[0].moves_energy:
             return up._replace(frame=events.frame), down._replace(frame=events.frame)
         return up, down
     if entry.weights is None and entry.files is None:
         return None
-    document = parse_yaml(run.configuration, str(run.folder / "config.yaml"))
-    data = validated(document, DataConfig, ("data",))
     if entry.files is None:
         up, down = (_reweighted(entry, text, data, events) for text in entry.weights or ())
     else:
@@ -348,10 +298,8 @@ def _reweighted(entry: SystematicConfig, text: str, data: DataConfig, events: Ev
         wanted = [one for one in data.samples if entry.processes is None or one.process in entry.processes]
         samples = [one.model_copy(update={"weight": text}) for one in wanted]
         data = data.model_copy(update={"samples": samples})
-    elif data.layout is not None and not isinstance(data.layout, str):
+    elif isinstance(data.layout, SchemaConfig):
         data = data.model_copy(update={"layout": data.layout.model_copy(update={"weight": text})})
-    else:
-        raise ConfigError(f"systematics: {entry.name}: `weights` needs `data.samples` or your own `data.schema`")
     found = source_events(data)
     at, known = positions_of(events.event_id, found.event_id)
     needed = np.ones(len(events), dtype=np.bool_)
@@ -372,8 +320,6 @@ def _from_files(entry: SystematicConfig, files: Sequence[str], data: DataConfig,
         if not sample.name:
             raise ConfigError(f"systematics: {entry.name}: {files[0]} belongs to no sample; name one in `processes`")
         found = open_samples([replace(sample, files=matched_files(files))], events.schema)
-    elif len(files) > 1:
-        raise ConfigError(f"systematics: {entry.name}: name one file for each side, unless the run has samples")
     else:
         found = named_events(Path(files[0]), events.schema)
     return matched_events(entry.name, files[0], found, events)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from higgsbench.inference.regions import placed
+from higgsbench.runs.regions import placed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

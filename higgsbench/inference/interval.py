@@ -10,7 +10,7 @@ import numpy as np
 from higgsbench.errors import ConfigError, MetricError, StoreError
 from higgsbench.files import canonical_digest, printable
 from higgsbench.inference.experiments import Drawing
-from higgsbench.inference.regions import load_model_events, read_model, row_model
+from higgsbench.inference.regions import load_model_events, row_model
 from higgsbench.inference.workspace import POI, Expected, Likelihood, expected_results
 from higgsbench.metrics.significance import interval_score
 from higgsbench.pages import Cell, Shown, Table, number, with_error
@@ -300,12 +300,12 @@ def built_models(
     """
     from higgsbench.runs.predictor import FittedRun
 
-    model, rows = read_model(run, regions), run.scored_rows(models)
-    found = load_model_events(run, model, FittedRun(run), [row.name for row in rows])
+    rows = run.scored_rows(models)
+    found = load_model_events(run, regions, FittedRun(run), [row.name for row in rows])
     built = {row.name: row_model(found, row) for row in rows if row.name in found.scores}
     if not built:
         raise StoreError(next(iter(found.notes), f"{run.folder}: no row has stored models to score events with"))
-    return found, built, canonical_digest([model.model_dump(mode="json"), found.events.digest])
+    return found, built, canonical_digest([found.model.model_dump(mode="json"), found.events.digest])
 
 
 def _ends(likelihood: Likelihood, data: NDArray[np.float64]) -> tuple[float, float]:

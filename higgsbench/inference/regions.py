@@ -11,25 +11,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import polars as pl
 
 from higgsbench.config.document import parse_yaml, read_yaml
 from higgsbench.config.load import validated
-from higgsbench.config.regions import SCORE, ModelRules, StatisticalModel
-from higgsbench.errors import ConfigError, MetricError, StoreError, nearest_hint
-from higgsbench.expressions import parse_expression
+from higgsbench.config.model import DataConfig
+from higgsbench.config.regions import ModelRules, StatisticalModel
+from higgsbench.errors import ConfigError, MetricError, StoreError
 from higgsbench.inference import nominal_events, score_parts
 from higgsbench.inference.events import reload_events, systematic_events
 from higgsbench.inference.workspace import Sample, pruned, smoothed, workspace_of
 from higgsbench.metrics import Processes, processes_of
 from higgsbench.metrics.significance import BinningRules, optimal_edges
 from higgsbench.metrics.weights import evaluation_weights
+from higgsbench.runs.regions import Placed, check_model, placed, region_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from higgsbench.config.document import Document
     from higgsbench.config.regions import RegionConfig, SystematicConfig
     from higgsbench.events import Events
     from higgsbench.inference.events import Moved
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
     from higgsbench.runs.stored import StoredRow, StoredRun
 
 
-def read_model(run: StoredRun, file: Path | None = None) -> StatisticalModel:
-    """Return the regions and systematics of a run's configuration, or of another configuration file.
+def read_model(run: StoredRun, file: Path | None = None) -> tuple[StatisticalModel, Document]:
+    """Return the regions and systematics of a run's configuration, or of another configuration file, and the document.
 
     Raises:
         ConfigError: if there are none, or they are not valid.
@@ -49,7 +50,7 @@ def read_model(run: StoredRun, file: Path | None = None) -> StatisticalModel:
     model = validated(document, StatisticalModel)
     if not model.regions:
         raise ConfigError(f"{document.source}: no `regions`; add them, or name a file that has them with --regions")
-    return model
+    return model, document
 
 
 def has_regions(run: StoredRun) -> bool:
@@ -58,13 +59,6 @@ def has_regions(run: StoredRun) -> bool:
         return bool(parse_yaml(run.configuration, "config.yaml").value.get("regions"))
     except (StoreError, ConfigError):
         return False
-
-
-class Placed(NamedTuple):
-    """Events (n,) in one region: their observable, and whether they pass its selection."""
-
-    value: NDArray[np.float64]
-    inside: NDArray[np.bool_]
 
 
 class Side(NamedTuple):
@@ -117,25 +111,29 @@ class ModelEvents:
         return np.array([entry.processes is None or name in entry.processes for name in self.processes.names])
 
 
-def load_model_events(run: StoredRun, model: StatisticalModel, models: FittedRun, names: Sequence[str]) -> ModelEvents:
+def load_model_events(run: StoredRun, file: Path | None, models: FittedRun, names: Sequence[str]) -> ModelEvents:
     """Load the events of a run, shift them, and score them by the stored models of some rows.
 
     These are the held-out events with labels, or else the training events, each scored by a model that did not see it.
+    `file` is a configuration whose regions and systematics are used instead of the run's.
 
     Raises:
         HiggsbenchError: if the events are not available, or a systematic cannot be applied to them.
     """
+    model, document = read_model(run, file)
     loaded = reload_events(run)
     events, held_out, where = nominal_events(run, loaded)
     weight = evaluation_weights(events.y, events.weight, *run.totals)
     known = processes_of(events.process, events.y, weight)
     processes = known or Processes.of(["background", "signal"], events.y.astype(np.int64), events.y, weight)
     factor = np.where(events.y, *(weight[of].sum() / events.weight[of].sum() for of in (events.y, ~events.y)))
+    own = parse_yaml(run.configuration, str(run.folder / "config.yaml"))
+    data = validated(own, DataConfig, ("data",))
+    check_model(model, document, data, events, processes)
     sides: dict[int, tuple[Side, Side]] = {}
     parts, place = [(events.frame, events.event_id)], [0]
     for at, entry in enumerate(model.systematics or ()):
-        _check_processes(entry, processes)
-        pair = systematic_events(entry, events, run)
+        pair = systematic_events(entry, events, data)
         if pair is None:
             continue
         sides[at] = (_side(pair[0], factor, weight), _side(pair[1], factor, weight))
@@ -148,48 +146,10 @@ def load_model_events(run: StoredRun, model: StatisticalModel, models: FittedRun
     return ModelEvents(run, model, events, loaded.train, where, weight, processes, sides, by_side, notes)
 
 
-def _check_processes(entry: SystematicConfig, processes: Processes) -> None:
-    for name in entry.processes or ():
-        if name not in processes.names:
-            hint = nearest_hint(name, processes.names, f" (choose from {', '.join(processes.names)})")
-            raise ConfigError(f"systematics: {entry.name}: no process {name!r}{hint}")
-
-
 def _side(moved: Moved, factor: NDArray[np.float64], nominal: NDArray[np.float64]) -> Side:
     weight = np.zeros_like(nominal)
     weight[moved.at] = moved.weight * factor[moved.at]
     return Side(moved, weight)
-
-
-def region_columns(
-    regions: Sequence[RegionConfig], frame: pl.DataFrame, score: NDArray[np.float64]
-) -> dict[str, NDArray[np.float64]]:
-    """Return the columns (n,) that regions use, with NaN for missing values.
-
-    Raises:
-        ConfigError: if an expression uses a column that is not there or not a number.
-    """
-    known = [SCORE, *(name for name, kind in frame.schema.items() if kind.is_numeric() or kind == pl.Boolean)]
-    used: dict[str, None] = {}
-    for region in regions:
-        for key in ("select", "observable"):
-            if (text := getattr(region, key)) is not None:
-                expression = parse_expression(text, known, f"regions: {region.name}: {key}", vectors=False)
-                used |= dict.fromkeys(leaf.name for leaf in expression.leaves)
-    columns = {name: frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in used if name != SCORE}
-    return columns | ({SCORE: score} if SCORE in used else {})
-
-
-def placed(region: RegionConfig, columns: Mapping[str, NDArray[np.float64]]) -> Placed:
-    """Return the observable of events (n,), and which are in the region; without an observable they are not."""
-    table = pl.DataFrame(dict(columns), nan_to_null=True)
-    chosen = pl.lit(value=True)
-    if region.select is not None:
-        chosen = parse_expression(region.select, None, region.name, vectors=False).holds
-    values = parse_expression(region.observable, None, region.name, vectors=False).polars
-    found = table.select(values.cast(pl.Float64).fill_null(np.nan).alias("value"), chosen.alias("inside"))
-    value = found["value"].to_numpy()
-    return Placed(value, found["inside"].to_numpy() & np.isfinite(value))
 
 
 @dataclass(frozen=True)

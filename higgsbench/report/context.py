@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from higgsbench.inference.events import RunEvents, Systematic
+    from higgsbench.config.regions import Systematic
+    from higgsbench.inference.events import RunEvents
     from higgsbench.leaderboard import Table
     from higgsbench.pages.drawing import Pictures
     from higgsbench.runs.predictor import FittedRun

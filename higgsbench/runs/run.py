@@ -25,6 +25,7 @@ from higgsbench.runs.engines import execute, units_at_a_time
 from higgsbench.runs.environment import environment, give_back
 from higgsbench.runs.plan import Plan, make_plan
 from higgsbench.runs.pretrain import provide_starts
+from higgsbench.runs.regions import check_model
 from higgsbench.runs.store import RunStore, run_lock
 from higgsbench.runs.unit import Unit, UnitResult, Workspace
 
@@ -88,6 +89,7 @@ def checked_plan(loaded: LoadedConfig, listener: Listener, known: Collection[str
     plan = make_plan(loaded, load_dataset(loaded.config))
     rows = [*plan.rows, *(row for row, _ in plan.refused)]
     names = {row.label for row in rows} | {row.name for row in rows}
+    check_model(loaded.config, loaded.document, plan.config.data, plan.dataset.train, plan.dataset.processes)
     for name in plan.config.stack.members or ():
         if name not in names:
             raise ConfigError(f"stack.members: no row named {name!r}; choose from {', '.join(sorted(names))}")

@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 
 from higgsbench.cli.main import main
+from higgsbench.config.regions import Systematic
 from higgsbench.errors import DataError, MetricError, MissingExtraError
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.inference import (
@@ -24,7 +25,6 @@ from higgsbench.inference import (
     read_shifts,
     shift_table,
 )
-from higgsbench.inference.events import Systematic
 from higgsbench.inference.statistics import honest_bins, model_significance
 from higgsbench.inference.workspace import Template, build_workspace, expected_results, shifted_template
 from higgsbench.metrics import ams

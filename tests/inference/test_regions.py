@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -45,8 +46,14 @@ def config(**keys: Any) -> dict[str, Any]:
         ({"regions": [{"name": "a", "edges": [1, 1]}]}, r"regions\[0\].edges: the edges must be in ascending order"),
         ({"regions": [{"name": "a", "edges": [1, 2], "bins": 3}]}, r"regions\[0\].bins: .*remove one"),
         ({"regions": None, "systematics": [{"name": "a", "norm": 0.1}]}, "systematics: `systematics` needs `regions`"),
+        (
+            {"systematics": [{"name": "a", "shift": "tss=1"}]},
+            r"systematics\[0\].shift: 'tss=1': no built-in shift 'tss'",
+        ),
+        ({"systematics": [{"name": "a", "shift": "tes"}]}, r"systematics\[0\].shift: 'tes': write NAME=SIZE"),
+        ({"systematics": [{"name": "a", "shift": "tes=a,b"}]}, r"systematics\[0\].shift: .* under the key `files`"),
         ({"systematics": [{"name": "a"}]}, r"systematics\[0\]: expected one of the keys shift, .* got none"),
-        ({"systematics": [{"name": "a", "norm": 0.1, "shift": "tes=1"}]}, "got shift and norm"),
+        ({"systematics": [{"name": "a", "norm": 0.1, "shift": "tes=0.1"}]}, "got shift and norm"),
         ({"systematics": [{"name": "a", "norm": -0.1}]}, r"systematics\[0\].norm: expected a list"),
         ({"systematics": [{"name": "a", "free": True}]}, r"systematics\[0\].free: .*needs `processes`"),
         ({"systematics": [{"name": "mu", "norm": 0.1}]}, r"systematics\[0\].name: .*avoid mu"),
@@ -56,6 +63,30 @@ def config(**keys: Any) -> dict[str, Any]:
 def test_a_wrong_model_is_refused_in_one_line(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as error:
         load_config(config(**keys))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"systematics": [{"name": "a", "norm": 0.1, "processes": "tbar"}]},
+         "configuration: systematics[0].processes: no process 'tbar' (did you mean 'ttbar'?)"),
+        ({"systematics": [{"name": "a", "files": ["up.csv", "down.csv"]}]}, "[0].files: up.csv: no such file"),
+        ({"systematics": [{"name": "a", "files": [["a.csv", "b.csv"], "c.csv"]}]}, "[0].files: name one file"),
+        ({"systematics": [{"name": "a", "weights": ["a", "b"]}]}, "systematics[0].weights: this needs `data.samples`"),
+        ({"systematics": [{"name": "a", "shift": "vh_scale=0.1"}]}, "systematics[0].shift: the file has no process VH"),
+        ({"regions": [{"name": "a", "select": "mass > 1"}]}, "regions[0].select: no column named 'mass'"),
+        ({"regions": [{"name": "a", "observable": "mass"}]}, "regions[0].observable: no column named 'mass'"),
+        ({"regions": [{"name": "a", "select": "score > -7"}, {"name": "b", "select": "score > -5"}]},
+         "regions[1]: a and b overlap"),
+    ],
+)  # fmt: skip
+def test_a_model_is_checked_on_the_events_before_training(keys: dict[str, Any], message: str) -> None:
+    from higgsbench.api.running import plan_run
+
+    data = {"source": "simulated", "events": 2000, "seed": 1, "mix": {"VH": 0}}
+    with pytest.raises(ConfigError, match=re.escape(message)) as error:
+        plan_run(config(data=data, folds=2, preset="quick", **keys))
     assert "\n" not in str(error.value)
 
 
@@ -297,7 +328,10 @@ def test_cabinetry_builds_the_same_yields(analysis: Path, call: Any, monkeypatch
             "regions cannot be combined with a count",
         ),
         (["interval", "latest", "--regions", "c.yaml"], "c.yaml: no `regions`; add them"),
-        (["interval", "latest", "--regions", "d.yaml"], "systematics: a: no process 'Q' (choose from ggF"),
+        (
+            ["interval", "latest", "--regions", "d.yaml"],
+            "d.yaml:3: systematics[0].processes: no process 'Q' (choose",
+        ),
     ],
 )
 def test_options_that_do_not_fit(
@@ -305,7 +339,7 @@ def test_options_that_do_not_fit(
 ) -> None:
     monkeypatch.chdir(analysis)
     Path("c.yaml").write_text("models: [logistic]\n")
-    Path("d.yaml").write_text("regions: [{name: a}]\nsystematics: [{name: a, norm: 0.1, processes: Q}]\n")
+    Path("d.yaml").write_text("regions: [{name: a}]\nsystematics:\n- {name: a, norm: 0.1, processes: Q}\n")
     code, _, err = call(*options)
     assert code == 2
     assert message in err

@@ -10,11 +10,12 @@ import polars as pl
 import pytest
 
 import higgsbench
+from higgsbench.config.regions import Systematic
 from higgsbench.errors import ConfigError, DataError, StoreError
 from higgsbench.events import load_events
 from higgsbench.events.shifts import Shifts, apply_shifts
 from higgsbench.inference import ScoredRows, ShiftRow, score_shifts
-from higgsbench.inference.events import Systematic, moved_events, parse_systematics, reload_events
+from higgsbench.inference.events import moved_events, parse_systematics, reload_events
 from higgsbench.metrics import ams, evaluation_weights
 from higgsbench.runs import find_run
 from higgsbench.schema import N_B, N_S
