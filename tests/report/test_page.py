@@ -87,7 +87,7 @@ def test_the_page_is_accessible_and_self_contained(drawn: str) -> None:
 
 def test_numbers_are_also_given_in_words(drawn: str) -> None:
     assert re.search(r'alt="AMS of alpha against [^"]* cross-validated \d\.\d+ ± 0\.10 at 15', drawn)
-    assert re.search(r'alt="[^"]*signal against held out: KS 0\.\d+, p 0\.\d+', drawn)
+    assert re.search(r'alt="[^"]*signal against held out: KS 0\.\d+, p = 0\.\d+', drawn)
     assert len(re.findall(r'<td data-value="(0\.\d+)">0\.\d{4}</td>', drawn)) >= 6  # KS sorts as a number
     assert "TOY SIMULATION" in drawn
     assert "toy simulation; their numbers are not those of real data" in drawn
@@ -230,7 +230,7 @@ def test_figures_as_files(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "figures" / "x.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "new" / "figures" / "x.pdf").read_bytes().startswith(b"%PDF")
     assert b"/Type3" not in (tmp_path / "new" / "figures" / "x.pdf").read_bytes()
-    with pytest.raises(ConfigError, match="--format eps: choose from png, pdf, svg"):
+    with pytest.raises(ConfigError, match="formats: 'eps': choose from png, pdf, svg"):
         Pictures(tmp_path / "other", ["eps"])
     (tmp_path / "plain").write_text("")
     with pytest.raises(DataError, match="cannot be made"):
