@@ -83,6 +83,14 @@ def published_note(comparability: Mapping[str, Any], rows: Sequence[Mapping[str,
     )
 
 
+TOY = "These events come from the built-in toy simulation; their numbers are not those of real data."
+
+
+def event_notes(comparability: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return lines on simulated events: of the run with this comparability, or in the training of rows."""
+    return [*([TOY] if comparability.get("simulated") else []), *filter(None, [simulation_note(rows)])]
+
+
 def simulation_note(rows: Iterable[Mapping[str, Any]]) -> str:
     """Return a line on the rows that learnt from simulated events, by their records; empty if none did."""
     names = ", ".join(printable(row["name"]) for row in rows if row.get("simulation"))

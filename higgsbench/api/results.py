@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from higgsbench.api import ANYTHING, Count, File, Names, Run, Sigmas, Switch, Text, checked
+from higgsbench.challenge import event_notes
 from higgsbench.errors import ConfigError
 from higgsbench.metrics.significance import BinningRules
 from higgsbench.runs import find_run
@@ -167,11 +169,13 @@ def stats(
 
     stored, sigmas = find_run(run, results), (sigma_b,) if isinstance(sigma_b, int | float) else tuple(sigma_b)
     rows, simple = stored.scored_rows(models), counting or bool(shifts) or nominal is not None or bool(sigmas)
+    notes = tuple(event_notes(stored.comparability, (row.record for row in rows)))
     if regions is not None and simple:
         raise ConfigError("regions cannot be combined with a count, shifts, scored events or sigma_b; remove one")
     if regions is not None or ((workspace or fit) and not simple and has_regions(stored)):
-        return region_statistics(rows, rules, regions=_path(regions), fit=fit)
-    return run_statistics(
+        found = region_statistics(rows, rules, regions=_path(regions), fit=fit)
+        return replace(found, notes=notes)
+    found = run_statistics(
         rows,
         sigma_b=sigmas,
         rules=rules,
@@ -183,6 +187,7 @@ def stats(
         events=_path(events),
         nominal=_path(nominal),
     )
+    return replace(found, notes=notes)
 
 
 @checked

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from higgsbench.api import ANYTHING, Config, Count, File, Names, Switch, Text, Time, checked
 from higgsbench.api.progress import listening, warn_of
 from higgsbench.api.running import engine_settings, forecast_of, limit_of, with_models
-from higgsbench.compare.suite import SuiteResult, summarise
+from higgsbench.compare.suite import SuiteResult, describe, summarise
 from higgsbench.config.document import parse_duration
 from higgsbench.config.load import LoadedConfig, load_config, with_layout
 from higgsbench.errors import ConfigError, DataError, HiggsbenchError, TimeLimitError
@@ -140,7 +140,10 @@ def suite(
         raise TimeLimitError(notes[-1])
     for name, run in runs.items():
         notes += [f"{name}: a time limit left out {row.name}" for row in run.left_out]
-    found = summarise(runs, notes)
+    given = {
+        name: parts[name].config.data.model_dump(mode="json", by_alias=True, exclude_defaults=True) for name in runs
+    }
+    found = summarise(runs, notes, describe(runs, given))
     if listener is None:
         warn_of(found.failures)
     return found

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from higgsbench import __version__
-from higgsbench.challenge import simulation_note
 from higgsbench.compare.measure import (
     Contender,
     Difference,
@@ -24,6 +23,7 @@ from higgsbench.compare.measure import (
     holm,
     load_contenders,
     measure,
+    notes_on,
     over_folds,
     overlap_of,
 )
@@ -198,7 +198,7 @@ def compare(contenders: Sequence[Contender], notes: Sequence[str] = (), *, repli
         )
         for k, (i, j) in enumerate(index)
     )
-    told = (*notes, *filter(None, [simulation_note({**c.row.record, "name": c.name} for c in contenders)]))
+    told = (*notes, *notes_on(contenders))
     return Comparison(contenders[0].event_id.size, tuple(models), pairs, rank_pictures(models), told, replicas)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from higgsbench.challenge import event_notes
 from higgsbench.ensemble import RowMetrics, evaluate_rows, paired
 from higgsbench.ensemble.cut import Truth, cross_validated_selection
 from higgsbench.errors import ConfigError, DataError, StoreError
@@ -143,6 +144,12 @@ def _on_same_events(found: list[Contender], common: bool) -> tuple[list[Contende
                 "these are different events"
             )
     return kept, [f"compared on the {shared.size:,} events that all runs share, weights rescaled to the totals"]
+
+
+def notes_on(contenders: Sequence[Contender]) -> list[str]:
+    """Return lines on simulated events, in the data or in the training of rows."""
+    about = contenders[0].row.run.comparability
+    return event_notes(about, ({**c.row.record, "name": c.name} for c in contenders))
 
 
 def measure(contenders: Sequence[Contender], replicas: int) -> list[RowMetrics]:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from higgsbench.challenge import simulation_note
-from higgsbench.compare.measure import Difference, difference_between, measure
+from higgsbench.compare.measure import Difference, difference_between, measure, notes_on
 from higgsbench.ensemble.blend import BLEND_METHODS, Blend, fit_blend
 from higgsbench.errors import ConfigError
 from higgsbench.files import printable
@@ -156,7 +155,7 @@ def search_blend(contenders: Sequence[Contender], notes: Sequence[str] = (), *, 
         weights,
         dict(Counter(one.method for one in blends).most_common()),
         {row.name: {name: difference_between(blend, row, name) for name in _HEADLINE} for row in rows},
-        tuple(filter(None, (*notes, *told, simulation_note({**c.row.record, "name": c.name} for c in members)))),
+        (*notes, *told, *notes_on(members)),
     )
 
 

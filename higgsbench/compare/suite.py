@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ import numpy as np
 from higgsbench import __version__
 from higgsbench.compare.curve import SHOWN
 from higgsbench.compare.ranks import REPLICAS, cost_figure, rank_figure, rank_rows
-from higgsbench.errors import ConfigError, StoreError
+from higgsbench.errors import ConfigError, StoreError, shortened
 from higgsbench.files import atomic_path, check_folder_of, printable, told_plainly
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.pages import Cell, Gallery, Section, Shown, Table, drawing, page
+from higgsbench.runs.stored import StoredRun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,11 +46,13 @@ class SuiteResult(Shown):
         runs: the run of each data set.
         rankings: the rows over all data sets, one for each metric.
         notes: what was left out, and why.
+        about: table of the data sets; see `describe`.
     """
 
     runs: Mapping[str, RunResult]
     rankings: tuple[Ranking, ...]
     notes: tuple[str, ...]
+    about: Table | None = None
 
     def __repr__(self) -> str:
         """Name the data sets and the best row."""
@@ -61,9 +65,9 @@ class SuiteResult(Shown):
         return [f._replace(row=f"{name}: {f.row}") for name, run in self.runs.items() for f in run.failures]
 
     def as_tables(self) -> list[Table]:
-        """Return a table of all rows for each metric, and the AMS on each data set."""
+        """Return a table of the data sets, one of all rows for each metric, and the AMS on each data set."""
         head = ["row", "rank", "wins", "Elo", "95%", "gain", "fit s", "front"]
-        tables = []
+        tables = [] if self.about is None else [self.about]
         for ranking in self.rankings:
             alone = ranking.datasets == 1
             cells: list[list[str | Cell]] = [
@@ -158,7 +162,21 @@ def _shares_table(ranking: Ranking, datasets: list[str]) -> Table:
     return Table(f"{ranking.metric.heading}: gain", ["row", *map(printable, datasets)], cells)
 
 
-def summarise(runs: Mapping[str, RunResult], notes: Iterable[str] = ()) -> SuiteResult:
+def describe(runs: Mapping[str, RunResult], settings: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return a table of the data sets: events, seeds, the keys of `data` that were given, and the folders of runs."""
+    rows = []
+    for name, run in runs.items():
+        about, keys = StoredRun(run.folder).comparability, dict(settings[name])
+        keys.pop("source", None)
+        what = ["TOY SIMULATION"] if about.get("simulated") else []
+        what += [f"{key}: {json.dumps(value)}" for key, value in keys.items()]
+        seeds = dict.fromkeys(str(split["seed"]) for split in _splits({name: run}))
+        counts = f"{about['events']:,}", f"{about.get('test_events') or 0:,}"
+        rows.append([printable(name), *counts, ", ".join(seeds), shortened(", ".join(what), 200), run.folder.name])
+    return Table("Data sets", ["data set", "events", "held out", "seeds", "data", "run"], rows, text=(0, 3, 4, 5))
+
+
+def summarise(runs: Mapping[str, RunResult], notes: Iterable[str] = (), about: Table | None = None) -> SuiteResult:
     """Rank the rows of runs with the same models and seeds, by data set; rows that a data set lacks are left out."""
     splits = list(_splits(runs))
     names = list(dict.fromkeys(str(split["row"]) for split in splits))
@@ -170,7 +188,7 @@ def summarise(runs: Mapping[str, RunResult], notes: Iterable[str] = ()) -> Suite
         values = np.array([[split[metric.key] for split in own[name]] for name in complete])
         seconds = np.array([sum(split["fit_seconds"] for split in own[name]) for name in complete])
         rankings.append(rank_rows(metric, complete, values.reshape(len(complete), len(runs), -1), seconds))
-    return SuiteResult(runs, tuple(rankings), (*notes, *lost))
+    return SuiteResult(runs, tuple(rankings), (*notes, *lost), about)
 
 
 def _splits(runs: Mapping[str, RunResult]) -> Iterable[dict[str, Any]]:

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 import higgsbench.explore.counts as stats
+from higgsbench.challenge import TOY
 from higgsbench.events import EventStream, open_events
 from higgsbench.explore import result
 from higgsbench.explore.counts import BACKGROUND, CLASS_NAMES, SIGNAL, UNLABELLED, Survey, Table, Tally
@@ -236,7 +237,7 @@ class _Found(NamedTuple):
         """Say what could not be shown, and why."""
         schema = self.table.schema
         if self.table.events.simulated:
-            yield "These events come from the built-in toy simulation; their numbers are not those of real data."
+            yield TOY
         if schema.label not in self.table.columns:
             what = "class balance, single-feature AUC, class-wise statistics and the rescaling study"
             yield f"The events carry no column {schema.label}: {what} need the truth and are left out."

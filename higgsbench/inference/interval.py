@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from higgsbench.challenge import event_notes
 from higgsbench.errors import ConfigError, MetricError, StoreError
 from higgsbench.files import canonical_digest, printable
 from higgsbench.inference.experiments import Drawing
@@ -255,7 +256,8 @@ def measure_intervals(
     if experiments < 0 or seed < 0:
         raise ConfigError("experiments and seed must not be negative")
     found, built, digest = built_models(run, models, regions)
-    fits, notes = {}, [f"Events: {found.where}.", *found.notes]
+    about = event_notes(run.comparability, (row.record for row in run.scored_rows(models)))
+    fits, notes = {}, [*about, f"Events: {found.where}.", *found.notes]
     for name, model in built.items():
         try:
             fits[name] = fit_model(model)

@@ -98,6 +98,7 @@ class Statistics(Shown):
         workspace: HistFactory workspace of the one model; None if none was needed, or it cannot be built.
         expected: results of the workspace; None when no fit was asked for.
         fit: fit of the statistical model with regions, if there is one.
+        notes: what a reader has to know.
     """
 
     models: tuple[ModelSignificance, ...]
@@ -105,6 +106,7 @@ class Statistics(Shown):
     workspace: dict[str, Any] | None = None
     expected: Expected | None = None
     fit: ModelFit | None = None
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Name the best model; `as_tables` shows everything."""
@@ -142,8 +144,9 @@ class Statistics(Shown):
         return [_record(model) for model in self.models]
 
     def remarks(self) -> list[str]:
-        """Return the results of a fit, and the legend."""
-        return [*([] if self.expected is None else [_fit_in_words(self.expected)]), LEGEND]
+        """Return the results of a fit, notes and the legend."""
+        fit = [] if self.expected is None else [_fit_in_words(self.expected)]
+        return [*fit, *(f"Note: {note}" for note in self.notes), LEGEND]
 
 
 def run_statistics(

@@ -8,7 +8,7 @@ import numpy as np
 
 import higgsbench.pages.drawing as draw
 from higgsbench import __version__
-from higgsbench.challenge import simulation_note
+from higgsbench.challenge import TOY, simulation_note
 from higgsbench.compare import load_contenders
 from higgsbench.compare.curve import curve_pictures, read_curve
 from higgsbench.compare.measure import measure
@@ -88,7 +88,7 @@ def _lead(context: Context) -> list[str]:
         text += "Every other row is worse by more than two paired standard errors."
     notes = list(dict.fromkeys([*context.notes, *context.events.notes]))
     if context.run.comparability.get("simulated"):
-        notes.insert(0, "These events come from the built-in toy simulation; their numbers are not those of real data.")
+        notes.insert(0, TOY)
     return [printable(line) for line in (context.table.title, text, *notes)]
 
 

@@ -12,6 +12,8 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
+import higgsbench
+from higgsbench.challenge import TOY
 from higgsbench.cli.main import cli
 from higgsbench.compare import compare, conclusions, load_contenders, render
 from higgsbench.ensemble import bootstrap_rows, evaluate_row, paired_error
@@ -56,6 +58,15 @@ def test_equal_models_are_called_equal(make_run: MakeRun) -> None:
     assert result.pictures["ams"].groups == ((0, 1),)
     (conclusion,) = conclusions(compare([found[0], replace(found[0], name="clone")], replicas=10))
     assert conclusion == "one and clone order the events in the same way: there is no difference."
+
+
+def test_numbers_of_toys_are_labelled(make_run: MakeRun) -> None:
+    for simulated in (True, False):
+        run = make_run(f"run-{simulated}", {"x": 0.2, "y": 0.3}, simulated=simulated)
+        for found in (
+            higgsbench.compare_models(run, replicas=9), higgsbench.blend(run, replicas=9), higgsbench.stats(run)
+        ):  # fmt: skip
+            assert (TOY in " ".join(found.remarks())) == simulated
 
 
 def test_runs_are_aligned_by_event_and_the_order_of_the_file_does_not_matter(make_run: MakeRun) -> None:

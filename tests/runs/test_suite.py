@@ -51,6 +51,10 @@ def found(place: Path, tmp_path_factory: pytest.TempPathFactory) -> SuiteResult:
 def test_each_data_set_is_an_ordinary_run(place: Path, found: SuiteResult) -> None:
     assert [folder.name[:-9] for folder in (run.folder for run in found.runs.values())] == ["toys", "heavy"]
     assert found.to_polars().height == 2 * 3 * 2  # data sets, rows, seeds
+    about = found.as_tables()[0]
+    assert about.rows[1][:4] == ["heavy", "800", "0", "1, 2"]
+    assert about.rows[1][4].startswith("TOY SIMULATION, events: 800, seed: 4, higgs_mass: 145.0, ")
+    assert about.rows[1][5] == found.runs["heavy"].folder.name
     assert [r.metric.name for r in found.rankings] == ["ams", "auc", "log_loss"]
     board = higgsbench.Leaderboard.read(place / "results")
     assert len(board.tables) == 2
