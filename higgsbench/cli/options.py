@@ -183,9 +183,26 @@ def figure_options(*formats: str) -> Callable[[Function], Function]:
     )  # fmt: skip
 
 
+class Share(click.FloatRange):
+    """A number in a range, or a percentage: 0.05 or 5%."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        text = str(value).strip()
+        try:
+            number = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+        except ValueError:
+            self.fail(f"{text!r} is not a share; write a fraction such as 0.05, or 5%", param, ctx)
+        return float(super().convert(number, param, ctx))
+
+
 shift_options = added(
-    click.option("--tes", type=float, default=0.0, help="Tau energy scale, relative change: 0.03 is +3%."),
-    click.option("--jes", type=float, default=0.0, help="Jet energy scale, relative change."),
+    click.option("--tes", type=Share(-1.0, min_open=True), default=0.0,
+                 help="Tau energy scale, relative change: 0.03 or 3%."),
+    click.option("--jes", type=Share(-1.0, min_open=True), default=0.0,
+                 help="Jet energy scale, relative change."),
     click.option("--soft-met", type=float, default=0.0, help="Soft missing momentum to add, GeV per axis."),
     click.option("--bkg-scale", type=float, default=1.0, help="Factor on the weights of all backgrounds."),
     click.option("--process-scale", multiple=True, metavar="NAME=FACTOR",

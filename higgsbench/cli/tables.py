@@ -26,21 +26,6 @@ _shift_options = opt.added(
 )  # fmt: skip
 
 
-class _Share(click.FloatRange):
-    """A number of at least 0, or a percentage: 0.05 or 5%."""
-
-    name = "share"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number."""
-        text = str(value).strip()
-        try:
-            number = float(text.removesuffix("%"))
-        except ValueError:
-            self.fail(f"{text!r} is not a share; write a fraction such as 0.05, or 5%", param, ctx)
-        return float(super().convert(number, param, ctx)) / (100.0 if text.endswith("%") else 1.0)
-
-
 @opt.command("leaderboard", "leaderboard results --sort auc --format markdown")
 @click.argument("folder", type=opt.PATH, required=False)
 @click.option("--results", type=opt.PATH, show_default="results", help="The same as FOLDER.")
@@ -132,7 +117,7 @@ def compare(what: tuple[str, ...], form: str, **options: Any) -> None:
 @opt.results_option
 @opt.import_option
 @click.option("--model", "models", multiple=True, help="Only this model (repeatable).")
-@click.option("--sigma-b", multiple=True, type=_Share(0.0),
+@click.option("--sigma-b", multiple=True, type=opt.Share(0.0),
               help="Relative background uncertainty, 0.05 or 5% (repeatable).")  # fmt: skip
 @click.option("--max-bins", default=10, show_default=True, type=click.IntRange(1), help="Maximum number of score bins.")
 @click.option("--min-background", default=10.0, show_default=True, type=click.FloatRange(0.0),

@@ -31,6 +31,7 @@ from higgsbench.compare.ranks import ALPHA, RankPicture, rank_pictures
 from higgsbench.errors import ConfigError, StoreError
 from higgsbench.files import atomic_path, printable, told_plainly
 from higgsbench.metrics.estimates import METRICS
+from higgsbench.metrics.spectators import LEGEND as SPECTATOR_LEGEND
 from higgsbench.metrics.spectators import metric_of
 from higgsbench.pages import Section, Shown, Table, json_report, markdown_text, number, p_value, page
 
@@ -156,7 +157,9 @@ class Comparison(Shown):
             ranks = ", ".join(f"{name} {rank:.2f}" for name, rank in zip(names, picture.ranks, strict=True))
             groups = "; ".join(" = ".join(names[i] for i in group) for group in picture.groups)
             lines.append(f"Average rank in {METRICS[metric].heading}: {ranks}. Not told apart: {groups or 'none'}.")
-        return [*lines, *conclusions(self), *(f"Note: {printable(note)}" for note in self.notes), LEGEND]
+        notes = (f"Note: {printable(note)}" for note in self.notes)
+        legend = [LEGEND] if self.metrics.keys() <= METRICS.keys() else [LEGEND, SPECTATOR_LEGEND]
+        return [*lines, *conclusions(self), *notes, *legend]
 
     def pair(self, a: str, b: str) -> PairResult:
         """Return the pair of two models in the stored order; a `ConfigError` if there is none."""
@@ -237,7 +240,18 @@ def _efficiencies(pair: PairResult, title: str, comparison: Comparison) -> list[
 
 def conclusions(comparison: Comparison) -> list[str]:
     """Return, in plain words, what can and what cannot be concluded about every pair."""
-    return [_conclusion(pair, comparison) for pair in comparison.pairs]
+    return [_conclusion(pair, comparison) + _on_spectators(pair, comparison) for pair in comparison.pairs]
+
+
+def _on_spectators(pair: PairResult, comparison: Comparison) -> str:
+    """Say which of the two depends less on the spectators, and in which of their metrics."""
+    found: dict[str, list[str]] = {}
+    for name, how in comparison.metrics.items():
+        if name not in METRICS and pair.adjusted[name] < ALPHA:
+            d = pair.differences[name]
+            by = f"{how.heading} lower by {how.shown(abs(d.value), d.se)}, {p_value(pair.adjusted[name], 'p')}"
+            found.setdefault(pair.a if d.value < 0.0 else pair.b, []).append(by)
+    return "".join(f" {printable(row)} depends less on spectators ({'; '.join(by)})." for row, by in found.items())
 
 
 def _conclusion(pair: PairResult, comparison: Comparison) -> str:

@@ -248,9 +248,10 @@ class TextFile:
             return raw.with_columns(_whole_number(raw[name]) for name in whole)
 
     def _too_long(self) -> str:
+        of = "" if self._header else f" of the layout {self._schema.name}; choose the file's own layout, or"
         return (
-            f": more values than the {len(self.columns)} columns; write decimal points, not commas, and quote text "
-            "that holds commas"
+            f": more values than the {len(self.columns)} columns{of or ';'} write decimal points, not commas, and "
+            "quote text that holds commas"
         )
 
     def _check_cells(self, column: pl.Series, block: bytes, place: Place, *, measured: bool) -> None:

@@ -14,7 +14,7 @@ from polars.io.plugins import register_io_source
 from higgsbench.errors import DataError
 from higgsbench.events.check import column_types
 from higgsbench.events.formats import TREE, uproot_module
-from higgsbench.files import atomic_path, told_plainly
+from higgsbench.files import atomic_path, check_folder_of, told_plainly
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
@@ -93,9 +93,10 @@ In text, Polars writes the shortest decimal that reads back as the same number, 
 
 
 def output_format(target: Path) -> str:
-    """Return the extension in `FORMATS` that chooses the format of a file; refuse a name that has none of them."""
+    """Return the extension in `FORMATS` that chooses the format of a file; refuse other names, and a missing folder."""
     for ending in FORMATS:
         if target.name.lower().endswith(ending) and len(target.name) > len(ending):
+            check_folder_of(target, DataError)
             return ending
     raise DataError(f"{target}: unknown kind of output; the name must end in one of {', '.join(FORMATS)}")
 

@@ -30,12 +30,15 @@ from higgsbench.leaderboard.columns import (
     Column,
     check_sort,
     choose_columns,
+    column_hint,
     columns_of,
     difference_key,
     spectator_columns,
     with_intervals,
 )
 from higgsbench.metrics.estimates import METRICS
+from higgsbench.metrics.spectators import LEGEND as SPECTATOR_LEGEND
+from higgsbench.metrics.spectators import spectators_of
 from higgsbench.pages import Shown
 from higgsbench.runs import find_run, run_folders
 from higgsbench.runs.stored import StoredRow, StoredRun, stored_units
@@ -131,7 +134,7 @@ class Leaderboard(Shown):
             numbers = {k for row in rows for k, v in row.record.items() if ":" not in k and isinstance(v, (int, float))}
             others = columns_of([row.record for row in rows])[len(COLUMNS) :]
             names = sorted(numbers) + [column.name for column in others]
-            raise ConfigError(f"--sort: no row has a number {sort!r}; choose from {', '.join(names)}")
+            raise ConfigError(f"--sort: no row has a number {sort!r}{column_hint(sort, names)}")
         groups: dict[str, list[StoredRow]] = {}
         for row in rows:
             groups.setdefault(row.run.group, []).append(row)
@@ -171,6 +174,7 @@ class Leaderboard(Shown):
         about |= dict.fromkeys(simulation_note(table.rows) for table in self.tables)
         return [
             *([LEGEND] if self.tables else []),
+            *([SPECTATOR_LEGEND] if any(map(spectators_of, self.rows)) else []),
             *filter(None, about),
             *(f"Note: {printable(note)}" for note in self.notes),
         ]

@@ -198,6 +198,12 @@ def columns_of(rows: Sequence[dict[str, Any]]) -> list[Column]:
     return [*COLUMNS, *spectator_columns(rows), *process_columns(rows)]
 
 
+def column_hint(name: str, known: Sequence[str]) -> str:
+    """Return what to write instead of an unknown column: with a spectator or process, the nearest name, or any."""
+    own = [column for column in known if column.startswith(f"{name}:")]
+    return f"; write {' or '.join(own)}" if own else nearest_hint(name, known, f" (choose from {', '.join(known)})")
+
+
 def check_sort(name: str) -> None:
     """Refuse, by a `ConfigError`, to rank by a key that is not a number, before anything is read."""
     known = [key for column in COLUMNS if column.sortable and not column.text for key in column.keys]
@@ -218,6 +224,5 @@ def choose_columns(names: Sequence[str] | None, rows: Sequence[dict[str, Any]]) 
     known = {c.name: c for c in columns_of(rows)}
     for name in names:
         if name not in known:
-            hint = nearest_hint(name, known, f" (choose from {', '.join(known)})")
-            raise ConfigError(f"--columns: no column {name!r}{hint}")
+            raise ConfigError(f"--columns: no column {name!r}{column_hint(name, list(known))}")
     return [known[name] for name in names]

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     from higgsbench.metrics.weights import Floats
 
+LEGEND = (
+    "dCor: distance correlation of score and column in signal (s) and background (b). JSD: change of the background's "
+    "shape by the cut, in bits. Lower is better; both are near 0 if the selection does not depend on the column."
+)
 BINS = 20
 """Bins of equal weight in which the shapes of a spectator before and after the cut are compared."""
 

@@ -118,6 +118,10 @@ class TestShift:
         assert run("shift", toys, "a.csv")[0] == 0
         assert Path("a.csv").read_bytes() == toys.read_bytes()
         assert "is the input itself" in run("shift", toys, toys)[2]
+        assert "absent does not exist; create it first" in run("shift", toys, "absent/x.csv")[2]
+        wrong = run("shift", toys, "b.csv", "--schema", "uci-susy")[2]
+        assert "more values than the 19 columns of the layout uci-susy; choose the file's own layout" in wrong
+        assert "--tes" in run("shift", toys, "b.csv", "--tes", "-100%")[2]
         assert "unknown process" in run("shift", toys, "b.csv", "--process-scale", "x=1")[2]
         pl.read_csv(toys).filter(pl.col("Label") == "b").write_csv("b.csv")
         code, _, err = run("shift", "b.csv", "c.csv", "--process-scale", "ggF=1.1")
@@ -128,7 +132,8 @@ class TestShift:
         before, after = load_events(toys), load_events("a.parquet")
         assert ((after.frame["PRI_tau_pt"] / before.frame["PRI_tau_pt"] - 1.1).abs() < 1e-4).all()
         assert after.weight[~after.y].sum() == pytest.approx(1.5 * before.weight[~before.y].sum())
-        assert run("shift", toys, "b.parquet", "--tes", "0.1")[0] == 0
+        assert run("shift", toys, "b.parquet", "--tes", "10%")[0] == 0
+        assert load_events("b.parquet").frame["PRI_tau_pt"].equals(after.frame["PRI_tau_pt"])
         assert run("validate", "b.parquet")[0] == 0
 
     def test_reselect(self, run: Call, toys: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import polars as pl
 import pytest
 
 import higgsbench
-from higgsbench.compare import render
+from higgsbench.compare import conclusions, render
 from higgsbench.errors import ConfigError
 from higgsbench.inference.events import RunEvents
 from higgsbench.metrics import evaluation_weights
@@ -57,7 +58,17 @@ def test_spectators_are_columns_of_leaderboards_and_differences(measured: RunRes
     assert f"jsd_se:{MASS}" in board.render("csv").splitlines()[0]
     with pytest.raises(ConfigError, match="no row has a number 'jsd:other'"):
         higgsbench.Leaderboard.read(measured.folder, sort="jsd:other")
+    assert any("dCor: distance correlation" in line for line in board.remarks())
+    with pytest.raises(ConfigError, match=f"no row has a number 'jsd'; write jsd:{MASS} or jsd:{SUM}$"):
+        higgsbench.Leaderboard.read(measured.folder, sort="jsd")
+    with pytest.raises(ConfigError, match=f"no column 'dcor_signal'; write dcor_signal:{MASS} or dcor_signal:{SUM}$"):
+        board.render("markdown", ["dcor_signal"])
     comparison = higgsbench.compare_models(measured, models=["lightgbm", "stack"], replicas=20)
+    assert any("dCor: distance correlation" in line for line in comparison.remarks())
+    pair = comparison.pairs[0]
+    apart = replace(pair, adjusted={**pair.adjusted, KEYS[1]: 0.01})
+    less = "lightgbm" if pair.differences[KEYS[1]].value < 0.0 else "stack"
+    assert f"{less} depends less on spectators (" in conclusions(replace(comparison, pairs=(apart,)))[0]
     one, other = (next(r for r in measured.rows if r["name"] == name) for name in ("lightgbm", "stack"))
     difference = comparison.pair("lightgbm", "stack").differences[KEYS[1]]
     assert difference.value == pytest.approx(one[KEYS[1]] - other[KEYS[1]])
