@@ -1,4 +1,4 @@
-"""Regions and systematics on events: where events are, and checks that need no scores."""
+"""Regions and systematics: which events are in a region, and checks that need no trained model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from higgsbench.metrics import Processes
 
 _SCORES = (-15.0, 5.0)
-"""Range of the made-up scores that regions are tried with."""
+"""Range of the random scores with which regions are checked."""
 
 
 class Placed(NamedTuple):
@@ -62,7 +62,7 @@ def region_columns(
 
 
 def placed(region: RegionConfig, columns: Mapping[str, NDArray[np.float64]]) -> Placed:
-    """Return the observable of events (n,), and which are in the region; without an observable they are not."""
+    """Return the observable of events (n,), and which events are in the region; those without an observable are not."""
     table = pl.DataFrame(dict(columns), nan_to_null=True)
     chosen = pl.lit(value=True)
     if region.select is not None:
@@ -106,7 +106,7 @@ def check_model(
 
 
 def _check_regions(regions: Sequence[RegionConfig], document: Document, events: Events) -> None:
-    """Check columns, and with a made-up score for each event, that regions do not overlap."""
+    """Check the columns, and with a random score for each event that regions do not overlap."""
     known, used = _numbers(events.lazy().collect_schema()), dict[str, None]()
     for at, region in enumerate(regions):
         for key in ("select", "observable"):
@@ -122,7 +122,7 @@ def _check_regions(regions: Sequence[RegionConfig], document: Document, events: 
     inside = [placed(region, columns).inside for region in regions]
     for one, other in combinations(range(len(regions)), 2):
         if common := int(np.sum(inside[one] & inside[other])):
-            names = f"{regions[one].name} and {regions[other].name} overlap ({common:,} events, with made-up scores)"
+            names = f"{regions[one].name} and {regions[other].name} overlap ({common:,} events, with random scores)"
             raise document.refusal(("regions", other), f"{names}; change `select`")
 
 
