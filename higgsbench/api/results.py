@@ -174,7 +174,7 @@ def stats(
         raise ConfigError("regions cannot be combined with a count, shifts, scored events or sigma_b; remove one")
     if regions is not None or ((workspace or fit) and not simple and has_regions(stored)):
         found = region_statistics(rows, rules, regions=_path(regions), fit=fit)
-        return replace(found, notes=notes)
+        return replace(found, notes=(*notes, *found.notes))
     found = run_statistics(
         rows,
         sigma_b=sigmas,

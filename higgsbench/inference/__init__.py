@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from higgsbench.runs.predictor import FittedRun
     from higgsbench.runs.stored import StoredRow, StoredRun
 
+_NEED = "--shift needs the run's events, or --events FILE"
 _FEWEST = 5_000
 """At least this many events are scored, however long it takes."""
 
@@ -143,7 +144,7 @@ def _selected(events: ShiftedScores, threshold: float) -> tuple[float, float]:
 def change_of_ams(row: ShiftRow) -> str:
     """Write the change of the AMS with its standard error, where that is known."""
     error = f" ± {row.ams_change_se:.3f}" if math.isfinite(row.ams_change_se) else ""
-    return f"{row.ams_change:+.3f}{error}"
+    return f"{row.ams_change:+z.3f}{error}"
 
 
 class ScoredRows(NamedTuple):
@@ -253,8 +254,10 @@ def subsample(events: int, wanted: int, seed: int = 0) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(events, wanted, replace=False))
 
 
-def nominal_events(run: StoredRun, events: RunEvents, file: Path | None = None) -> tuple[Events, bool, str]:
-    """Return the events to move, whether they are new to all models, and a description."""
+def nominal_events(
+    run: StoredRun, events: RunEvents, file: Path | None = None, need: str = _NEED
+) -> tuple[Events, bool, str]:
+    """Return the events to move, whether they are new to all models, and a description; `need` says what needs them."""
     train = events.train
     if file is not None:
         found = named_events(file, None if train is None else train.schema)
@@ -268,8 +271,8 @@ def nominal_events(run: StoredRun, events: RunEvents, file: Path | None = None) 
     if events.test is not None and events.test.labelled:
         return events.test, True, f"{len(events.test):,} held-out events"
     if train is None:
-        reason = next(iter(events.notes), "they are not available")
-        raise StoreError(f"{run.folder}: --shift needs the run's events, or --events FILE. {reason}")
+        reason = next(iter(events.notes), "The run's events are not available.")
+        raise StoreError(f"{run.folder}: {need}. {reason}")
     return train, False, f"{len(train):,} training events, each scored by a model that did not see it"
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 import polars as pl
 
+from higgsbench import __version__
 from higgsbench.config.document import parse_yaml
 from higgsbench.config.load import configured_events, source_events, validated
 from higgsbench.config.model import DataConfig
@@ -67,9 +68,13 @@ def reload_events(run: StoredRun, data: Path | None = None, test: Path | None = 
     Raises:
         HiggsbenchError: if a file that the caller names cannot be used.
     """
+    advice = "Put it back where config.yaml says, or name it: `report --data`, `stats --events`."
     try:
         document = parse_yaml(run.configuration, str(run.folder / "config.yaml"))
         section = document.value["data"] = dict(document.value.get("data") or {})
+        if section.get("source") == "simulated":
+            made = f"higgsbench {run.version or 'of an unknown version'} made the run, and this is {__version__}"
+            advice = f"The simulation may have changed since ({made}): run the configuration again."
         if data is not None and section.get("samples"):
             raise ConfigError(f"--data {data}: the run's events are samples; put their files where config.yaml says")
         if data is not None:
@@ -85,7 +90,7 @@ def reload_events(run: StoredRun, data: Path | None = None, test: Path | None = 
     except HiggsbenchError as error:
         if data is not None:
             raise
-        return RunEvents(notes=(f"The run's events cannot be loaded again: {error}. Use --data to name the file.",))
+        return RunEvents(notes=(f"The run's events cannot be loaded again: {error}. {advice}",))
     if run.test_event_id is None:
         return RunEvents(train)
     try:

@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 
 _REPLICAS = 500
 
+LEGEND = (
+    "Expected results on the Asimov data of signal plus background. Yields: expected events with the error of the "
+    "simulation. Half widths are cumulative: from the data alone, then also from the number of simulated events, then "
+    "also from the systematics. Pull: best value of a nuisance parameter in prior standard deviations; its error is "
+    "below 1 where the regions constrain it. Impact: change of the signal strength when the parameter moves by one of "
+    "these errors."
+)
+
 
 class Impact(NamedTuple):
     """A nuisance parameter after the expected fit.
@@ -65,7 +73,8 @@ class ModelFit(Shown):
         name: the row.
         yields: expected events per bin and their simulation errors, by region and process.
         interval: best signal strength and the ends of its 68% interval.
-        parts: half widths of the interval, from the data alone, with simulation statistics, and with everything.
+        parts: half widths of the interval, from the data alone, with simulation statistics, and with everything;
+            cumulative, so that the last is that of the interval.
         impacts: nuisance parameters, the largest impact first.
         expected: significance and limit.
     """
@@ -89,9 +98,9 @@ class ModelFit(Shown):
         found = self.expected
         cells += ["-" if found.z is None else f"{found.z:.3f}"]
         cells += [f"{found.band[2]:.3f} ({found.band[1]:.3f} to {found.band[3]:.3f})" if found.band else "-"]
-        heads = ["mu", "68% interval", "half width: data", "+ simulation", "+ systematics", "Z", "limit (68%)"]
+        heads = ["mu", "68% interval", "half width: data", "and simulation", "and systematics", "Z", "limit (68%)"]
         pulls: list[list[str | Cell]] = [
-            [printable(i.name), f"{i.pull:+.2f} ± {i.error:.2f}", Cell(f"{i.up:+.4f}", i.up), f"{i.down:+.4f}"]
+            [printable(i.name), f"{i.pull:+z.2f} ± {i.error:.2f}", Cell(f"{i.up:+z.4f}", i.up), f"{i.down:+z.4f}"]
             for i in self.impacts
         ]
         title = f"{printable(self.name)}: "
@@ -106,8 +115,17 @@ class ModelFit(Shown):
         return [impact._asdict() for impact in self.impacts]
 
     def remarks(self) -> list[str]:
-        """Say what could not be computed."""
-        return [f"{printable(self.name)}: {problem}" for problem in self.expected.problems]
+        """Say what could not be computed and what dominates, and explain the tables."""
+        problems = [f"{printable(self.name)}: {problem}" for problem in self.expected.problems]
+        return [*problems, *self.advice(), LEGEND]
+
+    def advice(self) -> list[str]:
+        """Say so if the number of simulated events contributes more to the width than the data."""
+        data, simulation, _ = self.parts
+        if simulation**2 <= 2.0 * data**2:
+            return []
+        widths = f"half width {simulation:.3g}, {data:.3g} from the data alone"
+        return [f"{printable(self.name)}: too few simulated events widen the interval: {widths}; use more events"]
 
     @property
     def content(self) -> dict[str, Any]:
@@ -226,15 +244,15 @@ class Intervals(Shown):
                 shown = {key: with_error(r[key], r[f"{key}_se"]) for key in ("mu_width", "coverage", "interval_score")}
                 cells += [Cell(text, r[key]) for key, text in shown.items()]
                 key = "diff_mu_width"
-                cells.append("first" if at == 0 else Cell(with_error(r[key], r[f"{key}_se"]), r[key]))
+                cells.append("first" if at == 0 else Cell(with_error(r[key], r[f"{key}_se"], "+"), r[key]))
             rows.append(cells)
         more = ["mean width", "coverage", "score", "Δ width to first"] if self.mu.size else []
         caption = f"68% intervals of the signal strength, {self.mu.size} pseudo-experiments"
         return [Table(caption, ["row", "expected width", *more], rows, text=(0,), sortable=True)]
 
     def remarks(self) -> list[str]:
-        """Return the notes."""
-        return [printable(note) for note in self.notes]
+        """Return the notes, and what dominates the widths."""
+        return [*map(printable, self.notes), *(line for fit in self.fits.values() for line in fit.advice())]
 
 
 def measure_intervals(
@@ -246,7 +264,9 @@ def measure_intervals(
     seed: int,
     regions: Path | None = None,
 ) -> Intervals:
-    """Measure the intervals of some rows, all if none is named, and store them; arguments of `higgsbench.interval`.
+    """Measure the intervals of some rows, all if none is named; arguments of `higgsbench.interval`.
+
+    The run keeps the results, except those of other regions than its own.
 
     Raises:
         HiggsbenchError: as for `higgsbench.interval`.
@@ -265,6 +285,8 @@ def measure_intervals(
             notes.append(f"{name} is left out: {error}.")
     if not fits:
         raise MetricError(notes[-1])
+    if regions is not None:
+        notes.append(not_kept(regions))
     drawing = Drawing(found, mu, seed)
     likelihoods = {name: Likelihood(built[name].workspace) for name in fits}
     found_ends: dict[str, list[tuple[float, float]]] = {name: [] for name in fits}
@@ -275,12 +297,18 @@ def measure_intervals(
     ends = {name: np.array(values).reshape(-1, 2) for name, values in found_ends.items()}
     good = np.all([np.isfinite(values).all(axis=1) for values in ends.values()], axis=0)
     if not good.all():
-        notes.append(f"{np.sum(~good)} pseudo-experiments are left out for all rows, because a fit of one row failed.")
+        notes.append(f"Pseudo-experiments left out for all rows, because a fit of one failed: {np.sum(~good)}.")
     truth = np.array([drawing.parameters(toy)[0] for toy in range(experiments)])[good]
     out = Intervals(truth, {name: values[good] for name, values in ends.items()}, fits, tuple(notes))
-    setting = canonical_digest([digest, experiments, list(mu), seed])
-    _store(run, out, digest, {"setting": setting, "experiments": int(truth.size)})
+    if regions is None:
+        setting = canonical_digest([digest, experiments, list(mu), seed])
+        _store(run, out, digest, {"setting": setting, "experiments": int(truth.size)})
     return out
+
+
+def not_kept(regions: Path) -> str:
+    """Say that results of other regions than the run's are not stored."""
+    return f"The run does not keep these results, because the regions are those of {regions.name}."
 
 
 def _store(run: StoredRun, found: Intervals, model: str, setting: Mapping[str, Any]) -> None:

@@ -122,7 +122,7 @@ def load_model_events(run: StoredRun, file: Path | None, models: FittedRun, name
     """
     model, document = read_model(run, file)
     loaded = reload_events(run)
-    events, held_out, where = nominal_events(run, loaded)
+    events, held_out, where = nominal_events(run, loaded, need="the regions need the run's events")
     weight = evaluation_weights(events.y, events.weight, *run.totals)
     known = processes_of(events.process, events.y, weight)
     processes = known or Processes.of(["background", "signal"], events.y.astype(np.int64), events.y, weight)
@@ -143,6 +143,7 @@ def load_model_events(run: StoredRun, file: Path | None, models: FittedRun, name
             parts += [] if same else [(side.frame, events.event_id[side.at])]
     scores, notes = score_parts(run, models, names, parts, held_out=held_out)
     by_side = {name: [found[at] for at in place] for name, found in scores.items()}
+    notes = (*loaded.notes, *notes)
     return ModelEvents(run, model, events, loaded.train, where, weight, processes, sides, by_side, notes)
 
 

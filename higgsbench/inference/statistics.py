@@ -15,7 +15,7 @@ from higgsbench.errors import ConfigError, HiggsbenchWarning, MetricError
 from higgsbench.files import printable
 from higgsbench.inference import change_of_ams, scored_row
 from higgsbench.inference.events import parse_systematics
-from higgsbench.inference.interval import built_models, fit_model
+from higgsbench.inference.interval import built_models, fit_model, not_kept
 from higgsbench.inference.workspace import Template, build_workspace, expected_results, shifted_template
 from higgsbench.metrics.ams import ams
 from higgsbench.metrics.estimates import Value
@@ -98,7 +98,7 @@ class Statistics(Shown):
         workspace: HistFactory workspace of the one model; None if none was needed, or it cannot be built.
         expected: results of the workspace; None when no fit was asked for.
         fit: fit of the statistical model with regions, if there is one.
-        notes: what a reader has to know.
+        notes: what a reader has to know: which events it uses, and what is not stored.
     """
 
     models: tuple[ModelSignificance, ...]
@@ -132,7 +132,7 @@ class Statistics(Shown):
             out.append(processes_table({m.name: m.processes for m in self.models}, caption))
         if self.shifts:
             table = [
-                [r.name, f"{r.s:,.1f}", f"{r.b:,.1f}", f"{100 * r.s_change:+.2f}%", f"{100 * r.b_change:+.2f}%",
+                [r.name, f"{r.s:,.1f}", f"{r.b:,.1f}", f"{100 * r.s_change:+z.2f}%", f"{100 * r.b_change:+z.2f}%",
                  f"{r.ams:.3f}", change_of_ams(r)]
                 for r in self.shifts
             ]  # fmt: skip
@@ -144,9 +144,10 @@ class Statistics(Shown):
         return [_record(model) for model in self.models]
 
     def remarks(self) -> list[str]:
-        """Return the results of a fit, notes and the legend."""
-        fit = [] if self.expected is None else [_fit_in_words(self.expected)]
-        return [*fit, *(f"Note: {note}" for note in self.notes), LEGEND]
+        """Return the results of a fit, notes and the legends."""
+        words = [] if self.expected is None else [_fit_in_words(self.expected)]
+        words += [] if self.fit is None else self.fit.remarks()
+        return [*words, *(f"Note: {printable(note)}" for note in self.notes), LEGEND]
 
 
 def run_statistics(
@@ -215,11 +216,14 @@ def region_statistics(
     row, found = rows[0], (model_significance(rows[0], (), rules),)
     events, models, digest = built_models(row.run, [row.name], regions)
     model = models[row.name]
+    where = f"the regions use {events.where}; the significances use training events, out of fold"
+    notes = (where, *events.notes, *([] if regions is None else [not_kept(regions)] * fit))
     if not fit:
-        return Statistics(found, workspace=model.workspace)
+        return Statistics(found, workspace=model.workspace, notes=notes)
     fitted = fit_model(model)
-    store_analysis(events.run, {row.name: {"model": digest, "fit": fitted.content}})
-    return Statistics(found, (), model.workspace, fitted.expected, fitted)
+    if regions is None:
+        store_analysis(events.run, {row.name: {"model": digest, "fit": fitted.content}})
+    return Statistics(found, (), model.workspace, fitted.expected, fitted, notes)
 
 
 def _template(

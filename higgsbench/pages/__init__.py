@@ -69,14 +69,14 @@ def p_value(value: float | None, symbol: str = "") -> str:
     return f"{symbol} {text if text.startswith('<') else f'= {text}'}" if symbol else text
 
 
-def with_error(value: float | None, error: float | None) -> str:
-    """Write a value and its standard error to two digits of the error."""
+def with_error(value: float | None, error: float | None, sign: str = "") -> str:
+    """Write a value, with `sign` "+" also a positive one with its sign, and its standard error to two digits of it."""
     if value is None or error is None or not math.isfinite(value):
         return "-"
     if not (math.isfinite(error) and error > 0.0):
         return number(value)
     places = min(max(1 - math.floor(math.log10(error)), 0), 5)
-    return f"{value:,.{places}f} ± {error:,.{places}f}"
+    return f"{value:{sign},.{places}f} ± {error:,.{places}f}"
 
 
 def markdown_text(text: str) -> str:

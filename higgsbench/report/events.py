@@ -270,7 +270,7 @@ def _cells(row: ShiftRow) -> tuple[str | Cell, ...]:
     if row.name == "nominal":
         none = Cell("", None)
         return row.name, s, none, b, none, top, none
-    changes = (Cell(f"{100 * change:+.2f}%", change) for change in (row.s_change, row.b_change))
+    changes = (Cell(f"{100 * change:+z.2f}%", change) for change in (row.s_change, row.b_change))
     return printable(row.name), s, next(changes), b, next(changes), top, Cell(change_of_ams(row), row.ams_change)
 
 

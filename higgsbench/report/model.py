@@ -24,11 +24,6 @@ if TYPE_CHECKING:
     from higgsbench.report.context import Context
 
 _MOST = 30  # nuisance parameters in the figure
-_INTRO = (
-    "Expected results on the Asimov data of signal plus background. Yields: expected events with the error of the "
-    "simulation. Pull: best value of a nuisance parameter in prior standard deviations; its error is below 1 where the "
-    "regions constrain it. Impact: change of the signal strength when the parameter moves by one such error."
-)
 _INTERVALS = (
     "Width of the 68% interval of the signal strength: mean over pseudo-experiments, which all rows share, with one "
     "standard error, and expected at a signal strength of 1. Coverage: share of intervals that contain the truth."
@@ -54,7 +49,7 @@ def statistical_model(context: Context) -> list[Part]:
         words = ", ".join(f"{name} {one.total}" for name, one in own.items())
         alt = f"Expected events per bin of the region {region}, {best}: {words}."
         pictures.append(context.pictures.add(f"yields-{region}", yields_figure(own, signal or {"signal"}), alt, region))
-    out: list[Part] = [_INTRO, Gallery(pictures)]
+    out: list[Part] = [Gallery(pictures)]
     if fit.impacts:
         first = fit.impacts[0]
         alt = f"Pulls and impacts of nuisance parameters, {best}; largest: {first.name}, {first.up:+.3f} and "

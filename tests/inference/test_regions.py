@@ -7,19 +7,22 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import numpy as np
 import polars as pl
 import pytest
 
+from higgsbench import __version__
 from higgsbench.config.document import read_yaml
 from higgsbench.config.load import load_config
 from higgsbench.config.regions import RegionConfig, StatisticalModel
-from higgsbench.errors import ConfigError
+from higgsbench.errors import ConfigError, DataError
 from higgsbench.events import Events
 from higgsbench.inference.events import Moved
 from higgsbench.inference.interval import built_models, fit_model
@@ -205,6 +208,11 @@ def test_the_fit_of_a_model(made_up: MakeModel) -> None:
     assert all(0.0 < impact.error < 1.01 and impact.up * impact.down < 0.0 for impact in fit.impacts)
     assert type(fit).of(json.loads(json.dumps(fit.content))) == fit
     assert [table.caption for table in fit.as_tables()][1] == "x: expected fit"
+    assert "-0.00 ±" not in str(fit.as_tables()[2].rows)
+    assert fit.advice() == []
+    assert replace(fit, parts=(1.0, 1.5, 1.6)).advice() == [
+        "x: too few simulated events widen the interval: half width 1.5, 1 from the data alone; use more events"
+    ]
 
 
 def test_regions_must_not_overlap(made_up: MakeModel) -> None:
@@ -272,6 +280,12 @@ def test_from_run_to_intervals(analysis: Path, call: Any, monkeypatch: pytest.Mo
     assert (
         "0 pseudo-experiments" in call("interval", "latest", "--experiments", "0")[1]
     )  # keeps those of the first call
+    Path("other.yaml").write_text("regions: [{name: all, select: score >= -6, control: true}]\n")
+    for command in (["interval", "latest", "--experiments", "2"], ["stats", "latest", "--model", "xgboost", "--fit"]):
+        shown = call(*command, "--regions", "other.yaml")[1]
+        assert "does not keep these results, because the regions are those of other.yaml" in shown
+        assert "held-out events" in shown
+        assert "too few simulated events widen the interval" in shown
     rows = {row["name"]: row for row in json.loads(out)["rows"]}
     assert set(rows) == {"logistic", "xgboost"}
     code, out, _ = call("leaderboard", "--format", "json", "--columns", "model,mu_width,coverage", "--sort", "mu_width")
@@ -284,6 +298,16 @@ def test_from_run_to_intervals(analysis: Path, call: Any, monkeypatch: pytest.Mo
         page = (tmp_path / "page.html").read_text()
         for caption in ("expected events", "nuisance parameters", "6 pseudo-experiments", "Pulls and impacts"):
             assert caption in page
+
+
+def test_events_of_another_version_are_named(analysis: Path, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("higgsbench.inference.events._matching", Mock(side_effect=DataError("toy: they differ")))
+    monkeypatch.chdir(analysis)
+    code, _, err = call("interval", "latest")
+    assert code == 2
+    assert "--shift" not in err
+    made = f"higgsbench {__version__} made the run, and this is {__version__}"
+    assert f"toy: they differ. The simulation may have changed since ({made}): run the configuration again." in err
 
 
 def _arrays(histogram: str) -> dict[str, Any]:
