@@ -70,7 +70,7 @@ def p_value(value: float | None, symbol: str = "") -> str:
 
 
 def with_error(value: float | None, error: float | None, sign: str = "") -> str:
-    """Write a value, with `sign` "+" also a positive one with its sign, and its standard error to two digits of it."""
+    """Write a value and its standard error to two digits of the error; `sign` "+" also shows the sign if positive."""
     if value is None or error is None or not math.isfinite(value):
         return "-"
     if not (math.isfinite(error) and error > 0.0):
