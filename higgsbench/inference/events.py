@@ -38,7 +38,7 @@ _SCORES = TableSchema("of `higgsbench predict`", features=("score",), label="", 
                       subset_weight="weight", negative_weights=True, ignore_unknown=True)  # fmt: skip
 """Layout of scores as `higgsbench predict` writes them, and of weights where a shift changes them."""
 
-_LARGEST, _ALIKE, _FEWEST = 3.0, 0.5, 50
+_LARGEST, _ALIKE, _FEWEST = 3.0, 0.7, 50
 """Limits within which shifted events are the nominal ones: largest factor on the weights of a class, and smallest
 correlation of the feature that correlates best, which is checked from this number of events on."""
 
@@ -240,10 +240,14 @@ def _check_same(source: object, moved: Moved, nominal: Events) -> None:
             event = f"{schema.event_id} {int(nominal.event_id[moved.at[at]])}"
             raise _others(source, column, f"event {event} is {own[at]}, but {there[at]} in {nominal.source}")
     _check_weights(source, moved, nominal)
-    both = [name for name in schema.numeric if name in after.columns and before[name].n_unique() > 1]
-    if both and len(after) >= _FEWEST and (best := max(_correlation(before[n], after[n]) for n in both)) < _ALIKE:
-        said = f"not correlated with the same events in {nominal.source} (at most {best:.2f} in any column)"
-        raise _others(source, ", ".join(both[:3]), said)
+    both = [name for name in schema.numeric if name in after.columns]
+    kind = pl.Series(np.where(nominal.y, "signal", "background")) if nominal.process is None else nominal.process
+    for name in kind.unique().sort():
+        old, new = (frame.filter(kind[moved.at] == name) for frame in (before, after))
+        found = [value for n in both if math.isfinite(value := _correlation(old[n], new[n]))]
+        if found and max(found) < _ALIKE:
+            said = f"{name} is not correlated with the same events in {nominal.source} (at most {max(found):.2f})"
+            raise _others(source, ", ".join(both[:3]), said)
 
 
 def _check_weights(source: object, moved: Moved, nominal: Events) -> None:
@@ -261,10 +265,10 @@ def _others(source: object, column: str, said: str) -> DataError:
 
 
 def _correlation(one: pl.Series, other: pl.Series) -> float:
-    """Return the correlation of two columns, without missing values; 0 where it is not defined."""
+    """Return the correlation of two columns, without missing values; NaN for constants or few values."""
     pair = pl.DataFrame({"one": one.cast(pl.Float64), "other": other.cast(pl.Float64)}).fill_nan(None).drop_nulls()
-    found = pair.select(pl.corr("one", "other")).item()
-    return float(found) if found is not None and math.isfinite(found) else 0.0
+    found = pair.select(pl.corr("one", "other")).item() if pair.height >= _FEWEST else None
+    return float("nan") if found is None else float(found)
 
 
 def _moved(name: str, frame: pl.DataFrame, at: NDArray[np.int64], nominal: Events) -> Moved:

@@ -216,7 +216,7 @@ def region_statistics(
     row, found = rows[0], (model_significance(rows[0], (), rules),)
     events, models, digest = built_models(row.run, [row.name], regions)
     model = models[row.name]
-    where = f"the regions use {events.where}; the significances use training events, out of fold"
+    where = f"The regions use {events.where}; the significances use training events, out of fold."
     notes = (where, *events.notes, *([] if regions is None else [not_kept(regions)] * fit))
     if not fit:
         return Statistics(found, workspace=model.workspace, notes=notes)
