@@ -132,8 +132,7 @@ class Leaderboard(Shown):
         rows = with_intervals(_distinct_rows(runs, notes), notes)
         if rows and not any(isinstance(row.record.get(sort), (int, float)) for row in rows):
             numbers = {k for row in rows for k, v in row.record.items() if ":" not in k and isinstance(v, (int, float))}
-            others = columns_of([row.record for row in rows])[len(COLUMNS) :]
-            names = sorted(numbers) + [column.name for column in others]
+            names = sorted(numbers) + [c.name for c in columns_of([row.record for row in rows])[len(COLUMNS) :]]
             raise ConfigError(f"--sort: no row has a number {sort!r}{column_hint(sort, names)}")
         groups: dict[str, list[StoredRow]] = {}
         for row in rows:
@@ -352,8 +351,7 @@ def renderables(board: Leaderboard, console: Console, columns: Sequence[str] | N
         drawn = shown.drawn(console.width) if len(table.rows) > MANY else None
         out += [Text(shown.caption, style="bold"), drawn or shown.terminal()]
         if hidden:
-            names = ", ".join(hidden)
-            more = f"{len(hidden)} more columns need a wider terminal, --columns or --format csv: {names}"
+            more = f"{len(hidden)} more columns need a wider terminal, --columns or --format csv: {', '.join(hidden)}"
             out.append(Text(more, style="dim"))
     return [*out, *(Text(line, style="yellow" if line.startswith("Note:") else "dim") for line in board.remarks())]
 
