@@ -53,7 +53,7 @@ def test_each_data_set_is_an_ordinary_run(place: Path, found: SuiteResult) -> No
     assert found.to_polars().height == 2 * 3 * 2  # data sets, rows, seeds
     about = found.as_tables()[0]
     assert about.rows[1][:4] == ["heavy", "800", "0", "1, 2"]
-    assert about.rows[1][4].startswith("TOY SIMULATION, events: 800, seed: 4, higgs_mass: 145.0, ")
+    assert str(about.rows[1][4]).startswith("TOY SIMULATION, events: 800, seed: 4, higgs_mass: 145.0, ")
     assert about.rows[1][5] == found.runs["heavy"].folder.name
     assert [r.metric.name for r in found.rankings] == ["ams", "auc", "log_loss"]
     board = higgsbench.Leaderboard.read(place / "results")
