@@ -34,9 +34,10 @@ def main() -> None:
     seconds, busy = time.perf_counter() - begin, time.process_time() - busy
     rows = {row.name: row.record for row in find_run(folder).rows}
     lines = [
-        f"Version {higgsbench.__version__}. {found.notes[0]} Preset `quick`, {options.experiments} pseudo-experiments "
-        f"with `mu` from 0.1 to 3. `interval` took {seconds:.0f} s for {len(rows)} rows ({busy:.0f} s of processor "
-        "time), from loading the events to the last fit. Differences are paired, to the row with the best score.",
+        f"Version {higgsbench.__version__}. {' '.join(found.notes)} Preset `quick`, "
+        f"{options.experiments} pseudo-experiments with `mu` from 0.1 to 3. `interval` took {seconds:.0f} s for "
+        f"{len(rows)} rows ({busy:.0f} s of processor time), from loading the events to the last fit. "
+        "Differences are paired, to the row with the best score.",
         "",
         "| row | AMS cv | AMS test | expected width | mean width | Δ width | coverage | score | Δ score |",
         "|---" * 9 + "|",
@@ -51,7 +52,7 @@ def main() -> None:
         lines.append(f"| {row['name']} | {' | '.join(cells)} |")
     best = max(rows, key=lambda name: rows[name]["ams_test"])
     narrow = min(found.records(), key=lambda row: row["mu_width"])["name"]
-    lines += ["", f"Best AMS on the held-out events: {best}. Narrowest interval: {narrow}.", *found.notes[1:]]
+    lines += ["", f"Best AMS on the held-out events: {best}. Narrowest interval: {narrow}."]
     publish("intervals", "Intervals of the signal strength", lines)
 
 
