@@ -100,7 +100,7 @@ class Leaderboard(Shown):
     Example:
         >>> board = higgsbench.Leaderboard.read("results")
         >>> [row["label"] for row in board.tables[0].rows]
-        ['lightgbm', 'stack', 'logistic']
+        ['stack', 'lightgbm', 'logistic']
     """
 
     tables: tuple[Table, ...]

@@ -37,7 +37,7 @@ from .conftest import CONFIG, ROWS, inputs_of
 pytest.importorskip("onnx", reason="needs the extra 'onnx'")
 ort = pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'")
 
-BUILT_BY_HAND, WITHOUT_MODELS = {"torch_mlp"}, {"autogluon", "flaml"}
+BUILT_BY_HAND, WITHOUT_MODELS = {"torch_mlp"}, {"autogluon", "flaml", "tabicl", "tabpfn"}
 TIE = 1e-5
 """Distance from the cut within which rounding to single precision may change the selection."""
 
