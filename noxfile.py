@@ -17,8 +17,8 @@ nox.options.sessions = ["lint", "types", "docs", "tests", "docs-examples", "audi
 TORCH = "torch==2.13.0"
 """Tested version of the extra `torch`; pip's own settings choose between the builds for CPUs and GPUs."""
 
-DOCUMENTS = ("README.md", "docs/tutorial.md", "docs/configuration.md", "docs/data.md", "docs/python.md")
-"""Documents whose examples are run."""
+DOCUMENTS = ("README.md", "docs/configuration.md", "docs/data.md", "docs/python.md")
+"""Documents whose examples `docs-examples` runs; `wheel` runs the tutorial."""
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
