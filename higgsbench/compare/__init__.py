@@ -86,7 +86,7 @@ class Comparison(Shown):
         models: the measured models, in the order they were named.
         pairs: every pair.
         pictures: average ranks by metric.
-        notes: what a reader has to know.
+        notes: remarks for the reader.
         replicas: number of bootstrap replicas.
     """
 

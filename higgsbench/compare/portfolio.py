@@ -48,7 +48,7 @@ class Portfolio(Shown):
         weights: by member the mean coefficient over folds and repeats, and its standard deviation.
         methods: how many folds chose each method.
         gains: by member and metric, blend minus member.
-        notes: what a reader has to know.
+        notes: remarks for the reader.
     """
 
     events: int

@@ -197,7 +197,7 @@ def _uniform(identifier: npt.NDArray[np.uint64], seed: int, index: int) -> Float
 def _moved_primaries(before: Columns, shifts: Shifts, soft: FloatArray, *, tau_is_jet: bool) -> Columns:
     """Scale taus and jets, and let the missing momentum take up the difference and the soft vectors, shape (n, 2).
 
-    With `tau_is_jet`, the tau is one of the jets and moves as a tau; PRI_jet_all_pt is 0 if there is no other jet.
+    With `tau_is_jet`, the tau is one of the jets and moves as a tau; without another jet, PRI_jet_all_pt is 0.
     """
     after = dict(before)
     met = transverse(before["PRI_met"], before["PRI_met_phi"]) + soft

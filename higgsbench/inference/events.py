@@ -215,7 +215,7 @@ def matched_events(name: str, source: object, events: Events, nominal: Events) -
     """Return the shifted events whose numbers are among the nominal ones; errors call them `source`.
 
     Raises:
-        DataError: if there are no event numbers, or these belong to none of the nominal events, or to other events.
+        DataError: if the file has no event numbers, none of the nominal events, or other events with the same numbers.
     """
     if nominal.schema.event_id is None:
         raise DataError(f"{source}: the layout {nominal.schema.name} has no event numbers to match shifted events")

@@ -214,8 +214,8 @@ def is_count(value: Any, least: int = 1) -> bool:
 def _train(model: PackedMLPClassifier, seed: int, before: Layers | None, *arrays: NDArray[np.float32]) -> Layers:
     """Train all members on standardised X (n, p), truth (n,) of 0 and 1 and weights (n,) of mean 1, logistic loss.
 
-    With a penalty, the spectator (n,) and its weights (n,) follow. If there are no layers yet, the fit starts from
-    random ones.
+    With a penalty, the spectator (n,) and its weights (n,) follow. The fit starts from the given layers, or from random
+    ones.
     """
     try:
         import torch

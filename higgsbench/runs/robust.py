@@ -74,7 +74,7 @@ def robust_of(
     """Return how the training of a model differs from the usual.
 
     Raises:
-        ConfigError: naming the key, if there is no such column or the model cannot be trained in this way.
+        ConfigError: if the column does not exist or the model cannot be trained in this way; it names the key.
     """
     found = USUAL
     if isinstance(weights, Planing):
@@ -100,7 +100,7 @@ def robust_of(
 
 
 def _drawn(augmentation: Augmentation) -> tuple[Shifts, ...]:
-    """Draw the shifts of the copies, normally distributed, in pairs of opposite sign: their mean is no shift."""
+    """Draw the shifts of the copies, normally distributed, in pairs of opposite sign, so that their mean is zero."""
     sizes = augmentation.sizes
     half = np.random.default_rng(SEED).standard_normal((augmentation.copies // 2, len(sizes)))
     draws = np.concatenate([half, -half]).round(6).tolist()
