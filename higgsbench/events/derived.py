@@ -3,9 +3,7 @@
 Columns are float64 arrays of shape (n,) by name, in GeV and rad, NaN where a value does not exist. The formulas are
 those of C. Adam-Bourdarios et al., "Learning to discover: the Higgs boson machine learning challenge", appendix B,
 with the conventions (signed products, wrapping, two leading jets in pt_tot) found in the file itself; four-vectors are
-massless. The file's missing mass calculator (A. Elagin et al., Nucl. Instrum. Meth. A 654 (2011) 481) cannot be
-reproduced from the file. `mmc_lite` scans the momentum fractions of the visible parts of the two taus, with neutrinos
-collinear with their tau, so that the missing transverse momentum is a linear function of two numbers per event.
+massless. `ditau.py` estimates DER_mass_MMC, which the primary quantities do not determine.
 """
 
 from __future__ import annotations
@@ -130,7 +128,7 @@ FORMULAS: Mapping[str, Formula] = MappingProxyType(
 """The formula of each analytic derived quantity, in the order of the official files."""
 
 ANALYTIC: tuple[str, ...] = tuple(FORMULAS)
-"""Every derived quantity except DER_mass_MMC, which is an estimate (`mmc_lite`)."""
+"""Every derived quantity except DER_mass_MMC, which is an estimate (`ditau_mass`)."""
 
 _JJ_RATIO = 1.5  # real jets have masses: the file's m_jj exceeds the massless one by at most this factor
 _COLLINEAR = 0.002  # below this |sin(phi_tau - phi_lep)| rounding can flip the sign of the centrality
@@ -217,106 +215,3 @@ def agreement(
             close |= np.abs(np.sin(primary["PRI_tau_phi"] - primary["PRI_lep_phi"])) < near
         result[name] = np.where(np.isnan(wanted), np.isnan(found), close)
     return result
-
-
-STEP = 0.12  # of the scan, in ln(x) of each visible momentum fraction
-POINTS_HAD, POINTS_LEP = 12, 28  # fractions down to 0.24 and 0.035
-# GeV, sqrt(GeV): without jets, each component of the missing momentum has the resolution sqrt(a^2 + b^2 sumet)
-MET_NOISE, MET_STOCHASTIC = 7.65, 0.9
-MET_JETS = 1.315  # factor of this resolution with jets
-# The prior of a point is x^a (1 - x)^b for each tau, in ln(x).
-PRIOR_HAD, PRIOR_LEP = (2.3, 0.19), (1.34, 0.96)
-SMOOTHING = 1.0  # Gaussian width of the smoothing of the posterior, in its bins of STEP / 2 in ln(mass)
-CHI_MAX = (3.26, 2.69)  # no mass if the best point is more standard deviations away: without jets, with jets
-MASS_SCALE = 1.015  # median of the file's mass over that of the scan
-_CHUNK = 2048  # events per pass: 2048 x 336 float32 = 2.75 MB per temporary, which stays in the cache
-
-_LOG_HAD, _LOG_LEP = (-STEP * (np.arange(n) + 0.5) for n in (POINTS_HAD, POINTS_LEP))
-_EXTRA_HAD, _EXTRA_LEP = (np.expm1(-v).astype(np.float32) for v in (_LOG_HAD, _LOG_LEP))  # 1 / x - 1
-_PRIOR = np.add.outer(
-    *(a * v + b * np.log(-np.expm1(v)) for (a, b), v in ((PRIOR_HAD, _LOG_HAD), (PRIOR_LEP, _LOG_LEP)))
-).astype(np.float32)
-_BINS = POINTS_HAD + POINTS_LEP - 1
-_LOG_MASS = STEP / 2 * np.arange(1, _BINS + 1)  # ln(mass / m_vis) = -ln(x_h x_l) / 2 of each bin
-_NEAR = 4  # bins on each side that the smoothing takes into account
-_KERNEL = np.exp(-0.5 * (np.arange(-_NEAR, _NEAR + 1) / SMOOTHING) ** 2).astype(np.float32)
-_NORM = np.convolve(np.ones(_BINS, np.float32), _KERNEL)[_NEAR:-_NEAR]
-
-
-def _scan(
-    tau: FloatArray, lep: FloatArray, met: FloatArray, sigma: FloatArray
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Posterior of ln(mass / m_vis), shape (n, bins), and least chi2 of each event; arguments as in `mmc_lite`.
-
-    `sigma` is the resolution of each component of the missing momentum, GeV, shape (n,).
-    """
-    # Dividing by sigma first keeps the numbers small, so that float32 loses nothing in the difference.
-    t, ell, m = ((v / sigma[:, None]).astype(np.float32) for v in (tau, lep, met))
-    n = len(sigma)
-    chi2 = np.zeros((n, POINTS_HAD, POINTS_LEP), np.float32)
-    for axis in (0, 1):
-        # (n, 12, 1) - (n, 1, 28): the scan is separable, so the products are taken on 12 + 28 points, not on 336.
-        had = m[:, axis, None] - t[:, axis, None] * _EXTRA_HAD
-        miss = had[:, :, None] - (ell[:, axis, None] * _EXTRA_LEP)[:, None, :]
-        miss *= miss
-        chi2 += miss
-    best = chi2.min(axis=(1, 2))
-    chi2 -= best[:, None, None]
-    chi2 *= np.float32(-0.5)
-    chi2 += _PRIOR
-    weight = np.exp(chi2, out=chi2)
-    posterior = np.zeros((n, _BINS), np.float32)
-    for i in range(POINTS_HAD):  # points of equal mass lie on antidiagonals
-        posterior[:, i : i + POINTS_LEP] += weight[:, i]
-    return posterior, best
-
-
-def _mode(posterior: npt.NDArray[np.float32]) -> FloatArray:
-    """The most probable ln(mass / m_vis) of each smoothed posterior, between bins by a parabola, shape (n,)."""
-    # Not a matrix product: BLAS sums in an order that depends on the number of rows and threads, and the same event
-    # must have the same mass in any chunk and in any process.
-    padded = np.pad(posterior, ((0, 0), (_NEAR, _NEAR)))
-    smooth = sum((k * padded[:, i : i + _BINS] for i, k in enumerate(_KERNEL)), np.full_like(posterior, 1e-30))
-    smooth = np.log(smooth.astype(np.float64) / _NORM)
-    top = np.clip(smooth.argmax(axis=1), 1, _BINS - 2)
-    left, middle, right = (np.take_along_axis(smooth, top[:, None] + step, axis=1)[:, 0] for step in (-1, 0, 1))
-    moved = (left - right) / np.minimum(2.0 * (left - 2.0 * middle + right), -1e-9)
-    mode: FloatArray = _LOG_MASS[top] + STEP / 2 * np.clip(moved, -1.5, 0.5)
-    return mode
-
-
-def mmc_lite(
-    tau: FloatArray,
-    lep: FloatArray,
-    met: FloatArray,
-    sumet: FloatArray,
-    mass_vis: FloatArray,
-    jets: BoolArray,
-    noise: tuple[FloatArray, FloatArray] | None = None,
-) -> FloatArray:
-    """Estimate the di-tau mass as the most probable one of a scan of momentum fractions, GeV, shape (n,).
-
-    `tau`, `lep` and `met` are the (px, py) of the visible hadronic tau, the lepton and the missing momentum, shape
-    (n, 2); `jets` tells which events have jets. `noise`, two arrays of shape (n,), represents what the calculator of
-    the file knew but the file does not contain: the first, z, multiplies the posterior by exp(z ln(mass)); the second
-    is added to the largest accepted distance, in standard deviations. The mass is NaN if no point of the scan explains
-    the missing momentum.
-    """
-    mass = np.empty(len(sumet))
-    sigma = np.sqrt(MET_NOISE**2 + MET_STOCHASTIC**2 * sumet) * np.where(jets, MET_JETS, 1.0)
-    limit = np.where(jets, CHI_MAX[1], CHI_MAX[0]) + (0.0 if noise is None else noise[1])
-    for start in range(0, len(mass), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        posterior, chi2 = _scan(tau[part], lep[part], met[part], sigma[part])
-        if noise is not None:
-            posterior *= np.exp(noise[0][part, None] * _LOG_MASS).astype(np.float32)
-        estimate = MASS_SCALE * mass_vis[part] * np.exp(_mode(posterior))
-        mass[part] = np.where(np.sqrt(chi2) > limit[part], np.nan, estimate)
-    return mass
-
-
-def mmc_lite_from_primaries(primary: Mapping[str, FloatArray]) -> FloatArray:
-    """Estimate the di-tau mass of events given by their primary columns, as `mmc_lite` does."""
-    tau, lep, met = (transverse(primary[pt], primary[phi]) for pt, phi in zip(_HIGGS[::2], _HIGGS[1::2], strict=True))
-    mass_vis = derive(primary, ("DER_mass_vis",))["DER_mass_vis"]
-    return mmc_lite(tau, lep, met, primary["PRI_met_sumet"], mass_vis, primary["PRI_jet_num"] > 0)

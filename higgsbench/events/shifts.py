@@ -22,7 +22,8 @@ import numpy as np
 import polars as pl
 
 from higgsbench.errors import ConfigError, DataError
-from higgsbench.events.derived import FORMULAS, columns_of, derive, invariant_mass, mmc_lite_from_primaries, transverse
+from higgsbench.events.derived import FORMULAS, columns_of, derive, invariant_mass, transverse
+from higgsbench.events.ditau import ditau_mass
 from higgsbench.events.samples import mixed
 from higgsbench.schema import ATLAS_HIGGS, FAIR_UNIVERSE_2023, FEATURES, MISSING, PRIMARY
 
@@ -254,11 +255,11 @@ def _moved_derived(before: Columns, after: Columns, stored: Columns, visible: Ca
     result |= {name: stored[name] * ratio[name] for name in old if name in result}
     if "DER_mass_MMC" not in stored:
         return result
-    lite_before, lite_after = mmc_lite_from_primaries(before), mmc_lite_from_primaries(after)
-    had, has = ~np.isnan(lite_before), ~np.isnan(lite_after)
-    scale = np.where(had & has, lite_after / lite_before, np.where(had == has, ratio["DER_mass_vis"], 1.0))
+    scan_before, scan_after = ditau_mass(before), ditau_mass(after)
+    had, has = ~np.isnan(scan_before), ~np.isnan(scan_after)
+    scale = np.where(had & has, scan_after / scan_before, np.where(had == has, ratio["DER_mass_vis"], 1.0))
     mass = np.where(had & ~has, np.nan, stored["DER_mass_MMC"] * scale)
-    result["DER_mass_MMC"] = np.where(~had & has & np.isnan(stored["DER_mass_MMC"]), lite_after, mass)
+    result["DER_mass_MMC"] = np.where(~had & has & np.isnan(stored["DER_mass_MMC"]), scan_after, mass)
     return result
 
 

@@ -1,8 +1,7 @@
-"""The derived quantities and the estimate of the di-tau mass against plain formulas, and what a file knows of them."""
+"""The derived quantities against plain formulas, and what a file knows of them."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -11,10 +10,9 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import spearmanr
 
 from higgsbench.events import derived as d
-from higgsbench.events.derived import ANALYTIC, agreement, columns_of, derive, mmc_lite_from_primaries, wrap
+from higgsbench.events.derived import ANALYTIC, agreement, columns_of, derive, wrap
 from higgsbench.schema import DERIVED, MISSING, PRIMARY, STRUCTURALLY_MISSING
 
 if TYPE_CHECKING:
@@ -114,7 +112,6 @@ def test_rotation_leaves_derived_quantities_alone() -> None:
     before, after = derive(columns), derive(turned)
     for name in ANALYTIC:
         np.testing.assert_allclose(after[name], before[name], rtol=1e-6, atol=1e-4, err_msg=name)
-    np.testing.assert_allclose(mmc_lite_from_primaries(turned), mmc_lite_from_primaries(columns), rtol=1e-3)
 
 
 def test_columns_of_turns_the_sentinel_and_null_into_nan() -> None:
@@ -179,61 +176,3 @@ def test_every_real_event_agrees_within_its_bounds(real_events: pl.DataFrame) ->
 def test_visible_tau_mass_removes_the_bias_of_the_visible_mass(real_events: pl.DataFrame) -> None:
     recomputed = derive(columns_of(real_events), ["DER_mass_vis"])["DER_mass_vis"]
     assert abs(np.mean(recomputed - real_events["DER_mass_vis"].to_numpy())) < 0.003
-
-
-def factor(tau: complex, lep: complex, met: complex, sumet: float, jets: bool) -> float:
-    """Factor from visible to full mass by the plain double loop of the definition, NaN where missing."""
-    sigma = math.sqrt(7.65**2 + 0.9**2 * sumet) * (1.315 if jets else 1.0)
-    chi, density = math.inf, np.zeros(39)
-    for i, j in itertools.product(range(12), range(28)):
-        xh, xl = math.exp(-0.12 * (i + 0.5)), math.exp(-0.12 * (j + 0.5))
-        distance = abs(met - tau * (1 / xh - 1) - lep * (1 / xl - 1)) / sigma
-        chi = min(chi, distance)
-        prior = xh**2.3 * (1 - xh) ** 0.19 * xl**1.34 * (1 - xl) ** 0.96
-        density[i + j] += math.exp(-(distance**2) / 2) * prior
-    if chi > (2.69 if jets else 3.26):
-        return math.nan
-    kernel = [[math.exp(-((a - b) ** 2) / 2) for b in range(39)] for a in range(39)]
-    sums = np.sum(kernel, axis=0)
-    smooth = [math.log(sum(density[a] * kernel[a][b] for a in range(39)) / sums[b]) for b in range(39)]
-    top = min(max(int(np.argmax(smooth)), 1), 37)
-    left, middle, right = smooth[top - 1 : top + 2]
-    moved = min(max((left - right) / min(2 * (left - 2 * middle + right), -1e-9), -1.5), 0.5)
-    return 1.015 * math.exp(0.06 * (top + 1 + moved))
-
-
-def test_the_mass_equals_the_scalar_double_loop() -> None:
-    columns = random_events(60, 3)
-    found, visible = mmc_lite_from_primaries(columns), derive(columns, ["DER_mass_vis"])["DER_mass_vis"]
-    for i in range(60):
-        of_event = {name: complex(values[i]) for name, values in columns.items()}
-        tau, lep, met = (
-            of_event[pt] * np.exp(1j * of_event[phi])
-            for pt, phi in (("PRI_tau_pt", "PRI_tau_phi"), ("PRI_lep_pt", "PRI_lep_phi"), ("PRI_met", "PRI_met_phi"))
-        )
-        expected = visible[i] * factor(tau, lep, met, columns["PRI_met_sumet"][i], columns["PRI_jet_num"][i] > 0)
-        assert found[i] == pytest.approx(expected, rel=2e-3, nan_ok=True)
-    assert 0 < np.isnan(found).sum() < 60
-    assert (found >= visible)[~np.isnan(found)].all()
-
-
-def test_a_mass_does_not_depend_on_the_other_events_of_the_call() -> None:
-    columns = random_events(5000, 4)
-    together = mmc_lite_from_primaries(columns)
-    for part in (slice(1000, 1300), slice(0, 0)):
-        alone = mmc_lite_from_primaries({k: v[part] for k, v in columns.items()})
-        np.testing.assert_array_equal(alone, together[part])
-
-
-def test_extreme_missing_momentum_is_missing_not_an_error() -> None:
-    assert np.isnan(mmc_lite_from_primaries(random_events(10, 7) | {"PRI_met": np.full(10, 1e6)})).all()
-
-
-@pytest.mark.parametrize(("label", "least"), [("s", 0.92), ("b", 0.96)])
-def test_the_mass_ranks_real_events_like_the_file(real_events: pl.DataFrame, label: str, least: float) -> None:
-    events = real_events.filter(real_events["Label"] == label)
-    lite = mmc_lite_from_primaries(columns_of(events))
-    stored = columns_of(events, ["DER_mass_MMC"])["DER_mass_MMC"]
-    both = ~np.isnan(lite) & ~np.isnan(stored)
-    assert spearmanr(lite[both], stored[both]).statistic >= least
-    assert (np.isnan(lite) == np.isnan(stored)).mean() > 0.96

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.special import betaincinv, ndtr
 
-from higgsbench.events.derived import delta_r, derive, mmc_lite, transverse, wrap
+from higgsbench.events.derived import delta_r, derive, transverse, wrap
+from higgsbench.events.ditau import Hidden, ditau_mass
 from higgsbench.events.simulate.particles import (
     FourVector,
     Recoil,
@@ -59,12 +60,13 @@ def _parent_mass(rng: np.random.Generator, model: ParentModel, n: int) -> FloatA
     return np.asarray(np.where(rng.random(n) < model.tail_share, tail, mass), dtype=np.float64)
 
 
-def _noise(rng: np.random.Generator, model: ParentModel, recoil: Recoil) -> tuple[FloatArray, FloatArray]:
+def _noise(rng: np.random.Generator, model: ParentModel, recoil: Recoil, jet_num: int) -> tuple[FloatArray, FloatArray]:
     n = len(recoil.px)
-    width = np.sqrt(model.noise**2 + model.noise_stochastic**2 * recoil.all_pt)
+    width = np.sqrt(model.noise**2 + model.noise_stochastic**2 * (recoil.all_pt + recoil.soft))
     width = np.where(rng.random(n) < model.noise_tail, 2.0 * width, width)
     x, y = rng.normal(size=(2, n))
-    return width * x, width * y
+    lost = 1.0 - model.response[jet_num]
+    return width * x + lost * recoil.px, width * y + lost * recoil.py
 
 
 def _rapidity(rng: np.random.Generator, model: ParentModel, recoil: Recoil, jet_num: int) -> FloatArray:
@@ -94,7 +96,7 @@ def _seen(rng: np.random.Generator, tau: FourVector, lep: FourVector) -> Visible
 def _decay_ditau(rng: np.random.Generator, process: ProcessModel, recoil: Recoil, jet_num: int) -> Visible:
     """H or Z -> tau tau -> hadrons + lepton; in VH, the other boson may be lost or give the lepton."""
     model, n = process.parent, len(recoil.px)
-    noise_x, noise_y = _noise(rng, model, recoil)
+    noise_x, noise_y = _noise(rng, model, recoil, jet_num)
     mass = _parent_mass(rng, model, n)
     lost_px, lost_py = np.zeros(n), np.zeros(n)
     invisible = process.invisible[jet_num]
@@ -136,7 +138,7 @@ def _decay_w_with_fake_tau(rng: np.random.Generator, process: ProcessModel, reco
     model, fake, n = process.parent, process.fake, len(recoil.px)
     assert fake is not None  # noqa: S101  # a constant of the process, not an input
     pt, eta, phi = _fake_tau(rng, fake, recoil, jet_num)
-    noise_x, noise_y = _noise(rng, model, recoil)
+    noise_x, noise_y = _noise(rng, model, recoil, jet_num)
     jet_pt = fake.response * pt
     rapidity = _rapidity(rng, model, recoil, jet_num) + fake.rapidity_slope[jet_num] * eta
     boson = from_transverse(
@@ -160,7 +162,7 @@ def _decay_top_pair(rng: np.random.Generator, process: ProcessModel, recoil: Rec
     """Two W of a top pair: one gives the lepton, the other a hadronic tau, or a jet passes as one."""
     model, fake, n = process.parent, process.fake, len(recoil.px)
     assert fake is not None  # noqa: S101  # a constant of the process, not an input
-    noise_x, noise_y = _noise(rng, model, recoil)
+    noise_x, noise_y = _noise(rng, model, recoil, jet_num)
     size = rng.gamma(2.0, process.companion / 2, n)
     split_x, split_y = transverse(size, azimuth(rng, n)).T
     total_x, total_y = noise_x - recoil.px, noise_y - recoil.py
@@ -197,14 +199,15 @@ _FEW = 512  # where fewer events than this still wait for a decay that passes, e
 _PATIENCE = 12  # rounds after which jets and soft term are drawn again too: some recoils leave no decay that can pass
 
 
-def _passes(rng: np.random.Generator, seen: Visible, recoil: Recoil, jet_num: int) -> BoolArray:
+def _passes(rng: np.random.Generator, process: ProcessModel, seen: Visible, recoil: Recoil, jet_num: int) -> BoolArray:
     """The selection: thresholds, acceptance and isolation, and the leptons lost in the gaps of the detector."""
     detector = DETECTOR
     abs_eta = np.abs(seen.lep_eta)
-    in_gap = np.any([(abs_eta > low) & (abs_eta < high) for low, high in detector.gaps], axis=0)
     good = (seen.tau_pt >= detector.tau_pt_min) & (seen.lep_pt >= detector.lep_pt_min)
     good &= (np.abs(seen.tau_eta) <= detector.eta_max) & (abs_eta <= detector.eta_max)
-    good &= ~(in_gap & (rng.random(len(abs_eta)) < detector.gap_loss))
+    for eta, gaps in ((abs_eta, detector.gaps), (np.abs(seen.tau_eta), detector.fake_gaps if process.fake else ())):
+        for low, high, loss in gaps:
+            good &= (eta < low) | (eta > high) | (rng.random(len(eta)) > loss)
     tau, lep = (seen.tau_eta, seen.tau_phi), (seen.lep_eta, seen.lep_phi)
     good &= delta_r(*tau, *lep) > detector.min_dr_tau_lep
     jets = ((recoil.eta1, recoil.phi1), (recoil.eta2, recoil.phi2))[:jet_num]
@@ -226,7 +229,7 @@ def _select(rng: np.random.Generator, key: str, process: ProcessModel, jet_num: 
         each = max(1, _FEW // len(pending))
         attempt = Recoil(*recoils[:, np.repeat(pending, each)])
         seen = DECAYS[key](rng, process, attempt, jet_num)
-        passed = np.flatnonzero(_passes(rng, seen, attempt, jet_num))
+        passed = np.flatnonzero(_passes(rng, process, seen, attempt, jet_num))
         # A pending event may have several good tries; the first one counts (unique returns first positions).
         done, first = np.unique(passed // each, return_index=True)
         visible[:, pending[done]] = np.stack(seen)[:, passed[first]]
@@ -256,7 +259,9 @@ def generate(rng: np.random.Generator, key: str, process: ProcessModel, jet_num:
     tau, lep = transverse(seen.tau_pt, seen.tau_phi), transverse(seen.lep_pt, seen.lep_phi)
     met = -(tau + lep + np.stack([recoil.px, recoil.py], axis=1))
     share, as_electron, as_muon = DETECTOR.electron
-    seen_lep = seen.lep_pt * np.where(rng.random(n) < share, as_electron, as_muon)
+    offset, width = DETECTOR.mmc_edge
+    electron = rng.random(n) < share
+    seen_lep = seen.lep_pt * np.where(electron, as_electron, as_muon)
     total = seen.tau_pt + seen_lep + recoil.all_pt + recoil.rest
     # A file has no event below about 20 GeV; fold what the Gamma's offset takes below instead of piling it up there.
     sumet = DETECTOR.sumet_min + np.abs(total - DETECTOR.sumet_min)
@@ -264,8 +269,7 @@ def generate(rng: np.random.Generator, key: str, process: ProcessModel, jet_num:
     columns = dict(zip(PRIMARY, (*seen, *of_met, np.full(n, float(jet_num)), *recoil[:7]), strict=True))
     columns |= derive(columns)
     columns["DER_mass_jet_jet"] = _massive_pair(rng, recoil, columns["DER_mass_jet_jet"])
-    tilt, spread = (widths[min(jet_num, 1)] for widths in (DETECTOR.mmc_tilt, DETECTOR.mmc_spread))
-    noise = (tilt * (1.0 - rng.standard_exponential(n)), DETECTOR.mmc_edge * rng.logistic(size=n))
-    mass = mmc_lite(tau, lep, met, sumet, columns["DER_mass_vis"], np.full(n, jet_num > 0), noise)
-    columns["DER_mass_MMC"] = mass * np.exp(spread * rng.normal(size=n))
+    three_prong = rng.random(n) < DETECTOR.three_prong[process.fake is not None]
+    hidden = Hidden(electron, three_prong, offset + width * rng.logistic(size=n))
+    columns["DER_mass_MMC"] = ditau_mass(columns, hidden) * np.exp(DETECTOR.mmc_noise * rng.laplace(size=n))
     return columns

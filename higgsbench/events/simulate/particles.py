@@ -106,6 +106,7 @@ class Recoil(NamedTuple):
     phi2: FloatArray
     all_pt: FloatArray
     rest: FloatArray
+    soft: FloatArray
     px: FloatArray
     py: FloatArray
 
@@ -136,8 +137,9 @@ def _second_jet(
     n = len(pt1)
     pt2 = _JET_PT_MIN + (pt1 - _JET_PT_MIN) * rng.beta(*model.ratio, n)
     eta2 = model.eta_slope * eta1 + model.eta_width * rng.normal(size=n)
-    gap = np.abs(rng.normal(*model.tag_gap, n)) * sign(rng, n) / 2
-    centre = model.tag_centre * rng.normal(size=n)
+    side = sign(rng, n)
+    gap = np.abs(rng.normal(*model.tag_gap, n)) * side / 2
+    centre = model.tag_centre * rng.normal(size=n) - model.tag_lean * side
     tagged = rng.random(n) < model.tag_share
     eta1 = np.where(tagged, centre + gap, eta1)
     eta2 = np.where(tagged, centre - gap, eta2)
@@ -198,4 +200,4 @@ def draw_recoil(rng: np.random.Generator, process: ProcessModel, jet_num: int, n
             other = _above_threshold(rng, jets.log_other, n)
             # Further jets are softer than the second one; what exceeds it is several jets in different directions.
             total, all_pt = total + transverse(np.minimum(other, pt2), azimuth(rng, n)), all_pt + other
-    return Recoil(pt1, eta1, phi1, pt2, eta2, phi2, all_pt, rest, *total.T)
+    return Recoil(pt1, eta1, phi1, pt2, eta2, phi2, all_pt, rest, soft, *total.T)

@@ -55,6 +55,7 @@ class JetModel:
     tag_share: float = 0.0
     tag_gap: Pair = (4.2, 1.5)
     tag_centre: float = 0.8
+    tag_lean: float = 0.0
     resonance: Triple = (0.0, 84.0, 9.0)
     log_other: Pair = (3.0, 1.0)
 
@@ -80,6 +81,7 @@ class ParentModel:
     noise_tail: float
     rapidity: ByJets
     rapidity_slope: ByJets
+    response: ByJets = (1.0, 1.0, 1.0, 1.0)
     width: float = 0.0
     tail_share: float = 0.0
     tail: Pair = (100.0, 80.0)
@@ -123,8 +125,8 @@ class Detector:
     tau_pt_min: float
     lep_pt_min: float
     eta_max: float
-    gaps: tuple[Pair, ...]
-    gap_loss: float
+    gaps: tuple[Triple, ...]
+    fake_gaps: tuple[Triple, ...]
     min_dr_tau_lep: float
     min_dr_tau_jet: float
     min_dr_lep_jet: float
@@ -137,9 +139,9 @@ class Detector:
     electron: Triple
     rest: tuple[float, float, float, float]
     rest_gamma: Pair
-    mmc_tilt: Pair
-    mmc_spread: Pair
-    mmc_edge: float
+    three_prong: Pair
+    mmc_edge: Pair
+    mmc_noise: float
 
 
 _FITTED = tomllib.loads(resources.files(__package__).joinpath("processes.toml").read_text(encoding="utf-8"))
@@ -158,7 +160,7 @@ SIGNAL_FRACTION = sum(s.events for s in SAMPLES if s.signal) / sum(s.events for 
 """Signal events per event of the official file (unweighted)."""
 
 
-SIMULATION_VERSION = 2  # increased whenever the same settings give different events: old results are not reused
+SIMULATION_VERSION = 3  # increased whenever the same settings give different events: old results are not reused
 
 _SET_NAMES = ("t", "b", "v", "u")
 _HIGGS_MASSES = (100.0, 150.0)  # GeV; below, the Z overlaps; above, H -> tau tau is rare and nothing was fitted
