@@ -43,6 +43,7 @@ import higgsbench
 from benchmarks.common import ROOT, publish
 from higgsbench.compare import load_contenders
 from higgsbench.compare.measure import difference_between, measure
+from higgsbench.events.simulate.processes import SIMULATION_VERSION
 from higgsbench.inference import score_shifts
 from higgsbench.inference.events import parse_systematics, reload_events
 from higgsbench.metrics.spectators import metric_of
@@ -132,7 +133,7 @@ def main() -> None:
     simulated = {"source": "simulated", "events": given.events, "seed": 1, "set_proportions": {"t": 1.0}}
     lines = [*(__doc__ or "").splitlines()[2:], ""]
     for title, data, mass in (
-        (f"{given.events:,} simulated events", simulated, "DER_mass_MMC"),
+        (f"{given.events:,} simulated events (version {SIMULATION_VERSION})", simulated, "DER_mass_MMC"),
         ("FAIR Universe, 24,150 events", {"path": str(FAIR)}, "DER_mass_vis"),
     ):
         result = higgsbench.run(config(data, mass), output=given.work, jobs=1)

@@ -25,7 +25,7 @@ from benchmarks.common import SAMPLE
 from higgsbench.events import normalised
 from higgsbench.events.shifts import recognise_processes
 from higgsbench.events.simulate import SimulationSettings, simulate
-from higgsbench.events.simulate.processes import PROCESSES
+from higgsbench.events.simulate.processes import PROCESSES, SIMULATION_VERSION
 from higgsbench.features import feature_matrix, resolve_features
 from higgsbench.metrics import roc_auc
 from higgsbench.metrics.estimates import ks_distance
@@ -209,7 +209,8 @@ def main() -> int:
     lines = [
         "# How close the simulation is to real events",
         "",
-        f"Toy simulation, {arguments.events:,} events (seed {arguments.seed}), against {real.height:,} real events.",
+        f"Toy simulation (version {SIMULATION_VERSION}), {arguments.events:,} events (seed {arguments.seed}), against "
+        f"{real.height:,} real events.",
         "",
         *table(comparison, halves),
         "",
