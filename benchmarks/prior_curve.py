@@ -27,10 +27,11 @@ from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.events.simulate.processes import DETECTOR, PROCESSES, SIMULATION_VERSION
 from higgsbench.files import write_bytes
 from higgsbench.metrics import evaluation_weights, paired_difference, roc_auc
+from higgsbench.models import get_model
 from higgsbench.models.spec import BAG
 from higgsbench.runs.dataset import Matrix, save_events, working_folder
 from higgsbench.runs.engines import EngineSettings
-from higgsbench.runs.pretrain import provide_starts
+from higgsbench.runs.pretrain import further_rounds, provide_starts
 from higgsbench.runs.run import Listener, checked_plan
 from higgsbench.runs.unit import Workspace, run_unit
 
@@ -77,7 +78,10 @@ def configuration(events: Path, sizes: tuple[int, ...], rows: Sequence[str]) -> 
                 entry["training_events"] = size
             models.append({**entry, "label": f"{name} {size}"})
             if name != "lightgbm":
-                models.append({**entry, "label": f"{name} pre {size}", "pretrain": use})
+                # As in a run with this number of training events; this one has folds of different sizes.
+                rounds = {key: further_rounds(5, size) for key in get_model(name).rounds}
+                of_size = {"label": f"{name} pre {size}", "params": {**ROWS[name], **rounds}, "pretrain": use}
+                models.append({**entry, **of_size})
     of_training = max(sizes) // 1000
     by = f"EventId % {of_training + TEST // 1000} >= {of_training}"
     return {"data": {"path": str(events)}, "models": models, "preset": "best", "folds": {"k": 2, "by": by},

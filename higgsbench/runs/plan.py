@@ -190,7 +190,9 @@ def configured_rows(loaded: LoadedConfig, schema: TableSchema, dataset: Dataset 
             if dataset is not None:
                 get_model(entry.model).check_available()
             simulated = loaded.config.data.source == "simulated" if dataset is None else dataset.train.simulated
-            found = _rows_of(loaded.config, entry, schema, simulated)
+            found = _rows_of(
+                loaded.config, entry, schema, simulated, None if dataset is None else dataset.training_size
+            )
             if dataset is not None and dataset.group is None:  # `both` leaves out rows that need groups
                 found = [row for row in found if row.variant == "global"]
             if not found:
@@ -224,7 +226,9 @@ def check_training_events(number: int, dataset: Dataset, split: bool) -> None:
         )
 
 
-def _rows_of(config: RunConfig, entry: ModelConfig, schema: TableSchema, simulated: bool) -> list[Row]:
+def _rows_of(
+    config: RunConfig, entry: ModelConfig, schema: TableSchema, simulated: bool, events: int | None
+) -> list[Row]:
     spec = get_model(entry.model)
     spec.check_parameters(entry.params)
     preset = entry.preset or config.preset
@@ -249,12 +253,13 @@ def _rows_of(config: RunConfig, entry: ModelConfig, schema: TableSchema, simulat
         calibration = "prior" if exact else "logit"
     split = entry.jet_split or config.jet_split
     variants = {"none": ("global",), "groups": ("jets",), "both": ("global", "jets")}[split]
-    simulation, without = simulation_of(entry, spec, settings.params, params, schema, simulated)
+    limit = None if entry.training_events is None else (entry.training_events.number, entry.training_events.draw)
+    fitted = events if limit is None else limit[0]
+    simulation, without = simulation_of(entry, spec, settings.params, params, schema, simulated, fitted)
     if simulation is not None:
         if split != "none":
             raise ConfigError(f"{simulation.key}: cannot be combined with `jet_split: {split}`; remove one of them")
         params |= simulation.then or {}
-    limit = None if entry.training_events is None else (entry.training_events.number, entry.training_events.draw)
     note = "; ".join(text for text in (note, without) if text)
     how: dict[str, Any] = {"device_note": note, "training_events": limit, "simulation": simulation, "robust": robust}
     return [

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 SEED = 20140512
 """Seed of the simulated events and of the fits on them, so that all seeds of a run start from the same models."""
+EVENTS_PER_EPOCH = 10_000
+"""Training events for each epoch of the further training, within limits."""
 
 
 class Simulation(NamedTuple):
@@ -67,6 +69,7 @@ def simulation_of(
     params: Mapping[str, Any],
     schema: TableSchema,
     simulated: bool,
+    fitted: int | None,
 ) -> tuple[Simulation | None, str]:
     """Return how a model uses simulated events, or why it does not, if the configuration allows this.
 
@@ -77,6 +80,7 @@ def simulation_of(
         params: its own parameters and the preset's.
         schema: layout of the run's events.
         simulated: whether these are simulated too.
+        fitted: number of training events of a fit, None if unknown.
 
     Raises:
         ConfigError: naming the key, if the simulation cannot be used.
@@ -101,10 +105,19 @@ def simulation_of(
         return Simulation(key, asked.events, dict(params), None), ""
     first, then = spec.pretraining
     # What differs between the two is chosen by the user for the second only, and by the preset for the first.
-    own = {name: entry.params.get(name, value) for name, value in then.items()}
+    own = {name: value if name not in spec.rounds else further_rounds(value, fitted) for name, value in then.items()}
+    own |= {name: entry.params[name] for name in own if name in entry.params}
     base = {**preset, **{name: value for name, value in params.items() if name not in then}}
     # The members of a bag start from one model.
     return Simulation(key, asked.events, {**base, **first, BAG: 1}, own), ""
+
+
+def further_rounds(least: int, events: int | None) -> int:
+    """Return the epochs of the further training: `least` for few events, up to four times as many for 200,000.
+
+    Few events would make a network forget the simulation in more epochs; many have more to teach than the simulation.
+    """
+    return least if events is None else min(max(least, events // EVENTS_PER_EPOCH), 4 * least)
 
 
 def starts_to_train(units: Iterable[Unit]) -> list[Start]:

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 import higgsbench
-from higgsbench.api.running import plan_run
+from higgsbench.api.running import load_run_config, plan_run
 from higgsbench.errors import ConfigError
 from higgsbench.events.simulate import processes
-from higgsbench.runs import RunResult
+from higgsbench.runs import RunResult, pretrain
+from higgsbench.runs.pretrain import further_rounds
+from higgsbench.runs.run import checked_plan
 from tests.conftest import Call
 
 from .conftest import Config, Notes, scores
@@ -109,6 +111,19 @@ def test_a_change_of_the_simulation_trains_again(
     monkeypatch.setattr(processes, "SIMULATION_VERSION", processes.SIMULATION_VERSION + 1)
     run, notes = carried_out(config(PRETRAINED), tmp_path)
     assert (simulated(notes), run.trained) == (1, 6)  # not the row without simulation
+
+
+@pytest.mark.parametrize(("events", "epochs"), [(None, 5), (12_000, 5), (70_000, 7), (200_000, 20), (2_000_000, 20)])
+def test_many_events_are_seen_more_often(events: int | None, epochs: int) -> None:
+    assert further_rounds(5, events) == epochs
+
+
+def test_the_epochs_follow_the_training_events_of_a_fit(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrain, "EVENTS_PER_EPOCH", 10)
+    rows = checked_plan(load_run_config(config(PRETRAINED)), Notes()).rows
+    assert [row.params.get("max_iter") for row in rows] == [20, None, 6]
+    chosen = PRETRAINED.replace("{bag: 2}", "{bag: 2, max_iter: 4}")
+    assert checked_plan(load_run_config(config(chosen)), Notes()).rows[0].params["max_iter"] == 4
 
 
 @pytest.mark.parametrize(
