@@ -20,6 +20,7 @@ from higgsbench.config.section import (
     ShiftConfig,
     SimulatedEvents,
     Strict,
+    TrainedOn,
     choice,
     is_finite,
     listed,
@@ -208,8 +209,8 @@ class ModelConfig(Strict):
     """Train on this number of events instead of all; such a model is cross-validated only, without a test."""
     pretrain: SimulatedEvents | None = None
     """Train on simulated events first, then on those of the run."""
-    trained_on: SimulatedEvents | None = None
-    """Train on simulated events instead of those of the run, which only calibrate the scores."""
+    trained_on: TrainedOn | None = None
+    """Train on simulated events instead of those of the run, which only calibrate the scores, or on both."""
 
     @field_validator("label")
     @classmethod

@@ -244,16 +244,26 @@ class ShiftConfig(Strict):
     """Factor on the weights of associated production."""
 
 
-class SimulatedEvents(Strict):
-    """Events of the built-in simulation that a model learns from, in addition to or instead of those of the run."""
-
+class _Simulation(Strict):
     shorthand: ClassVar[Mapping[type, str]] = {str: "source"}
-    source: Literal["simulated"]
-    """The built-in simulation of the challenge."""
     events: Annotated[int, Field(ge=1_000, le=10_000_000)] = 400_000
     """Number of simulated events."""
     elsewhere: Literal["error", "skip", "use"] = "error"
     """For simulated events or another layout: an error, training without the key, or (simulated events) with it."""
+
+
+class SimulatedEvents(_Simulation):
+    """Events of the built-in simulation that a model learns from first."""
+
+    source: Literal["simulated"]
+    """The built-in simulation of the challenge."""
+
+
+class TrainedOn(_Simulation):
+    """Events that a model is trained on instead of those of the run only."""
+
+    source: Literal["simulated", "simulated+real"]
+    """Events of the built-in simulation only, or reweighted ones beside those of the run."""
 
 
 class _Untitled(GenerateJsonSchema):

@@ -1,4 +1,4 @@
-"""Models that start from one trained before, on simulated events."""
+"""Models that start from one trained before, on simulated events, and simulated events that resemble real ones."""
 
 from __future__ import annotations
 
@@ -73,3 +73,47 @@ def _go_on(
             X = step.transform(X)
         estimator = estimator.steps[-1][1]
     estimator.set_params(**params).fit(X, y, sample_weight=weight)
+
+
+_NEAREST, _LARGEST = 5, 3.0  # simulated events per real one for the classifier; largest factor and its inverse
+_APART = {"objective": "binary", "learning_rate": 0.05, "num_leaves": 15, "min_data_in_leaf": 60, "verbose": -1}
+_APART |= {"feature_fraction": 0.5, "bagging_fraction": 0.8, "bagging_freq": 1, "deterministic": True}
+
+
+def resembling(
+    real: tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]],
+    simulated: tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]],
+    seed: int,
+    threads: int,
+) -> NDArray[np.float64]:
+    """Weights with which simulated events resemble real ones; each class has the total of the real events.
+
+    In each class, a LightGBM tells real events from simulated ones; its odds, within limits, multiply the weights.
+
+    Args:
+        real: features (n, p), truth (n,) and weights (n,) of the real events.
+        simulated: the same of the simulated ones, m of them, in random order.
+        seed: seed of the classifier.
+        threads: threads it may use.
+
+    Returns:
+        Weights of the simulated events, shape (m,).
+    """
+    import lightgbm
+
+    result = np.zeros(len(simulated[0]))
+    for label in np.unique(real[1]):
+        (own, weight), (other, before) = ((X[y == label], w[y == label]) for X, y, w in (real, simulated))
+        few = slice(_NEAREST * len(own))
+        halves = [part * (len(part) / part.sum()) for part in (weight, before[few])]
+        halves[1] *= halves[0].sum() / halves[1].sum()
+        table = lightgbm.Dataset(
+            np.concatenate([own, other[few]]),
+            label=np.repeat([1, 0], [len(half) for half in halves]),
+            weight=np.concatenate(halves),
+        )
+        booster = lightgbm.train({**_APART, "seed": seed, "num_threads": threads}, table, 100)
+        share = np.asarray(booster.predict(other))
+        after = before * np.clip(share / (1.0 - share), 1.0 / _LARGEST, _LARGEST)
+        result[simulated[1] == label] = after * (weight.sum() / after.sum())
+    return result

@@ -326,7 +326,10 @@ def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> l
     identity |= own
     if row.simulation is not None:
         start = _start(row, shared, identity)
-        shared["start"], identity["start"] = start, [start.unit.key, start.params]
+        shared["start"], identity["start"] = (
+            start,
+            [start.unit.key, start.params, *(["beside"] if start.beside else [])],
+        )
     try:
         canonical_digest(identity)
     except (TypeError, ValueError) as error:
@@ -371,4 +374,4 @@ def _start(row: Row, shared: Mapping[str, Any], identity: Mapping[str, Any]) -> 
         test_matrix=None,
         **{**shared, **own, "training_events": None},
     )
-    return Start(unit, simulation.events, simulation.then)
+    return Start(unit, simulation.events, simulation.then, simulation.beside)

@@ -44,12 +44,14 @@ class Simulation(NamedTuple):
         events: number of simulated events.
         params: parameters of the model on these.
         then: those that differ in the further training; None if there is none.
+        beside: whether the model is trained on the events of the run too.
     """
 
     key: str
     events: int
     params: dict[str, Any]
     then: dict[str, Any] | None
+    beside: bool = False
 
     @property
     def settings(self) -> SimulationSettings:
@@ -59,7 +61,9 @@ class Simulation(NamedTuple):
         return SimulationSettings(events=self.events, seed=SEED)
 
     def __str__(self) -> str:
-        return f"{'pretrained' if self.key == 'pretrain' else 'trained'} on {self.events:,} events"
+        how = "pretrained" if self.key == "pretrain" else "trained"
+        also = " and the run's" if self.beside else ""
+        return f"{how} on {self.events:,} events{also}"
 
 
 def simulation_of(
@@ -102,7 +106,10 @@ def simulation_of(
     if problem:
         return None, f"{entry.row_label}: trained without `{key}`: {problem}"
     if entry.pretrain is None or spec.pretraining is None:
-        return Simulation(key, asked.events, dict(params), None), ""
+        beside = asked.source == "simulated+real"
+        if beside and not spec.sample_weight:
+            raise ConfigError(f"trained_on: model {spec.name!r} takes no weights; use `trained_on: simulated`")
+        return Simulation(key, asked.events, dict(params), None, beside), ""
     first, then = spec.pretraining
     # What differs between the two is chosen by the user for the second only, and by the preset for the first.
     own = {name: value if name not in spec.rounds else further_rounds(value, fitted) for name, value in then.items()}
@@ -122,8 +129,13 @@ def further_rounds(least: int, events: int | None) -> int:
 
 def starts_to_train(units: Iterable[Unit]) -> list[Start]:
     """Return the models that a run of the units would first train, because the cache does not hold them."""
-    starts = {unit.start.unit.key: unit.start for unit in units if unit.start is not None}
-    return [start for key, start in starts.items() if intact(_cached(key)) is None]
+    return [start for key, start in _starts(units).items() if intact(_cached(key)) is None]
+
+
+def _starts(units: Iterable[Unit], *, beside: bool = False) -> dict[str, Start]:
+    """Return what units start from, by key: models, or simulated events to train on beside their own."""
+    starts = (unit.start for unit in units if unit.start is not None)
+    return {start.unit.key: start for start in starts if start.beside == beside}
 
 
 def provide_starts(
@@ -147,8 +159,9 @@ def provide_starts(
     Returns:
         A failed result for each unit whose model could not be trained.
     """
-    starts = {unit.start.unit.key: unit.start for unit in units if unit.start is not None}
-    missing = [start for key, start in starts.items() if not _taken_from_cache(key, workspace)]
+    for start in _starts(units, beside=True).values():
+        _put_beside(start, features[start.unit.row], workspace, shared)
+    missing = [start for key, start in _starts(units).items() if not _taken_from_cache(key, workspace)]
     failed: dict[str, str] = {}
     for events in sorted({start.events for start in missing}):
         own = [start.unit for start in missing if start.events == events]
@@ -165,6 +178,15 @@ def provide_starts(
                         failed[result.key] = reason
     lost = [(unit, unit.start.unit.key) for unit in units if unit.start is not None and unit.start.unit.key in failed]
     return [UnitResult.failed(unit.key, failed[key]) for unit, key in lost]
+
+
+def _put_beside(start: Start, features: Features, workspace: Workspace, shared: Path | None) -> None:
+    """Put simulated events into the workspace, on which units train beside their own."""
+    with working_folder(shared) as folder:
+        simulated = Workspace(folder)
+        _save_simulated(simulated, start.events, [start.unit], [features])
+        for name, values in zip(start.arrays, (start.unit.matrix, "y", "weight"), strict=True):
+            workspace.save(name, simulated.load(values))
 
 
 def _save_simulated(workspace: Workspace, number: int, units: Sequence[Unit], features: Iterable[Features]) -> None:

@@ -38,14 +38,21 @@ _RELEASE = 16
 
 
 class Start(NamedTuple):
-    """What a unit starts from: the model that another unit trains on simulated events.
+    """What a unit starts from: the model that another unit trains on simulated events, or these events themselves.
 
-    `params` are those of the further training; None to use the model as it is.
+    `params` are those of the further training; None to use the model as it is. With `beside`, the unit trains its own
+    model on the simulated events and those of the run.
     """
 
     unit: Unit
     events: int
     params: dict[str, Any] | None
+    beside: bool = False
+
+    @property
+    def arrays(self) -> tuple[str, str, str]:
+        """Names of the simulated events in the workspace: features, truth, weights."""
+        return (f"{self.unit.key}-X", f"{self.unit.key}-y", f"{self.unit.key}-w")
 
 
 _NO_IDS, _NO_SCORES = np.empty(0, dtype=np.int64), np.empty(0)
@@ -283,7 +290,7 @@ def make_estimator(unit: Unit, events: int, workspace: Workspace | None = None) 
     own: dict[str, Any] = {"categories": unit.categories, "decorrelation": strength}
     context = BuildContext(unit.seed, unit.threads, unit.columns, split, events, **own)
     inner = build_estimator(unit.spec, unit.params, context)
-    if unit.start is not None and workspace is not None:
+    if unit.start is not None and not unit.start.beside and workspace is not None:
         from higgsbench.models.pretrain import Pretrained
 
         file = str(workspace.model(unit.start.unit.key))
@@ -356,6 +363,14 @@ def _fit(
     copies = () if unit.from_disk else (X, *(workspace.load(name) for name in unit.shifted))
     features = [chosen_rows(copy, train, group) for copy in copies]
     begin = time.perf_counter()
+    if unit.start is not None and unit.start.beside:
+        from higgsbench.models.pretrain import resembling
+
+        more_X, more_y, weight = (np.asarray(workspace.load(name)) for name in unit.start.arrays)
+        weight = resembling((features[0], y, evaluation), (more_X, more_y, weight), unit.seed, unit.threads)
+        features = [np.concatenate([features[0], more_X])]
+        more = (more_y.astype(np.int64), weight, np.zeros(more_y.size, own[2].dtype))
+        own = [np.concatenate(pair) for pair in zip(own, more, strict=True)]
     if len(features) == 1:
         estimator.fit(features[0], *own)
     elif features:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import higgsbench
 from higgsbench.api.running import load_run_config, plan_run
 from higgsbench.errors import ConfigError
 from higgsbench.events.simulate import processes
+from higgsbench.models.pretrain import resembling
 from higgsbench.runs import RunResult, pretrain
 from higgsbench.runs.pretrain import further_rounds
 from higgsbench.runs.run import checked_plan
@@ -25,6 +27,16 @@ models:
   - {{label: plain, model: mlp, preset: quick, features: momenta}}
 folds: 3
 """.replace("{use}", "{{source: simulated, events: 3000, elsewhere: use}}")
+
+BOTH = """
+data: {{path: {data}}}
+models:
+  - {{label: both, model: lightgbm, preset: quick, trained_on: {both}}}
+  - {{label: trees, model: lightgbm, preset: quick, trained_on: {{source: simulated, events: 3000, elsewhere: use}}}}
+  - {{label: plain, model: lightgbm, preset: quick}}
+folds: 3
+stack: false
+""".replace("{both}", "{{source: simulated+real, events: 3000, elsewhere: use}}")
 
 TORCH = """
 data: {{path: {data}}}
@@ -113,6 +125,41 @@ def test_a_change_of_the_simulation_trains_again(
     assert (simulated(notes), run.trained) == (1, 6)  # not the row without simulation
 
 
+def test_real_events_beside_simulated_ones(config: Config, tmp_path: Path, call: Call, fresh: Path, toys: Path) -> None:
+    file = config(BOTH, data=toys)
+    assert "not part of this prediction: first training trees on 3,000 simulated" in call("run", file, "--plan")[1]
+    first, notes = carried_out(file, tmp_path / "a")
+    assert simulated(notes) == 1  # of the row that learns from nothing else
+    declared = {row["name"]: row.get("simulation") for row in first.rows}
+    assert declared == {"both": "trained on 3,000 events and the run's", "trees": "trained on 3,000 events",
+                        "plain": None}  # fmt: skip
+    both, trees, plain = (scores(first)[f"score:{name}"].to_numpy() for name in ("both", "trees", "plain"))
+    assert min(abs(both - trees).mean(), abs(both - plain).mean()) > 0.1
+    again, _ = carried_out(file, tmp_path / "b")
+    assert scores(first).equals(scores(again))
+    found = higgsbench.predict(first.folder, toys, model="both", subsets=["b", "v"])
+    assert found["score"].equals(scores(first, "test_scores.parquet")["score:both"].alias("score"))
+    assert carried_out(file, tmp_path / "a")[0].trained == 0
+
+
+def test_simulated_events_come_to_resemble_real_ones() -> None:
+    rng = np.random.default_rng(0)
+    truth, others = rng.random(3000) < 0.4, rng.random(20_000) < 0.5
+    X, more = (
+        rng.normal(0.4 * truth[:, None], 1.0, (3000, 2)),
+        rng.normal(0.4 * others[:, None] + 0.3, 1.0, (20_000, 2)),
+    )
+    weight, before = rng.uniform(0.5, 2.0, 3000), rng.uniform(0.5, 2.0, 20_000)
+    after = resembling((X, truth, weight), (more, others, before), seed=0, threads=1)
+    assert (after > 0).all()
+    for label in (False, True):
+        assert after[others == label].sum() == pytest.approx(weight[truth == label].sum())
+        for column in (0, 1):
+            real = np.average(X[truth == label, column], weights=weight[truth == label])
+            far, near = (np.average(more[others == label, column], weights=w[others == label]) for w in (before, after))
+            assert abs(near - real) < 0.4 * abs(far - real)
+
+
 @pytest.mark.parametrize(("events", "epochs"), [(None, 5), (12_000, 5), (70_000, 7), (200_000, 20), (2_000_000, 20)])
 def test_many_events_are_seen_more_often(events: int | None, epochs: int) -> None:
     assert further_rounds(5, events) == epochs
@@ -133,6 +180,8 @@ def test_the_epochs_follow_the_training_events_of_a_fit(config: Config, monkeypa
         ("model: lightgbm, pretrain: simulated", "model 'lightgbm' cannot continue a fit; use mlp or torch_mlp"),
         ("model: mlp, pretrain: simulated, trained_on: simulated", "exclude each other; remove one of them"),
         ("model: mlp, pretrain: real", "pretrain: expected 'simulated', got 'real'"),
+        ("model: mlp, pretrain: simulated+real", "pretrain: expected 'simulated', got 'simulated.real'"),
+        ("model: mlp, trained_on: real", "trained_on: expected 'simulated' or 'simulated.real', got 'real'"),
         (
             "model: mlp, jet_split: groups, pretrain: {{source: simulated, elsewhere: use}}",
             "`jet_split: groups`; remove",
