@@ -26,6 +26,7 @@ _SETS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("many-top-6000", 6000, {"mix": {"ttbar": 8}}),
     ("light-12000", 12_000, {"higgs_mass": 115}),
     ("heavy-12000", 12_000, {"higgs_mass": 150}),
+    ("mixed-30000", 30_000, {"higgs_mass": 130, "mix": {"VBF": 2, "ttbar": 3}}),
 )
 SIMULATED: dict[str, dict[str, Any]] = {
     name: {"source": "simulated", "events": events, "seed": 101 + at, "set_proportions": {"t": 1}, **other}

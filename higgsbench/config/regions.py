@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from higgsbench.config.section import NotNegative, Number, OrText, Positive, Strict, Texts, problem, several
+from higgsbench.config.section import NotNegative, Number, OrText, Positive, Strict, Texts, problem, several, shift_size
 from higgsbench.errors import ConfigError, nearest_hint, repeated, shortened
 from higgsbench.events.shifts import Shifts
 from higgsbench.expressions import parse_expression
@@ -128,11 +128,9 @@ def parse_systematic(text: str) -> Systematic:
         if not (up and down):
             raise ConfigError("two files are needed, NAME=UP.csv,DOWN.csv")
         return Systematic(name, files=(Path(up), Path(down)))
-    try:
-        size = float(value)
-    except ValueError:
-        what = "is neither a size, such as 0.03, nor two files with a comma"
-        raise ConfigError(f"{value!r} {what}") from None
+    size = shift_size(name, value)
+    if size is None:
+        raise ConfigError(f"{value!r} is neither a size, such as 0.03, nor two files with a comma")
     if name not in _SIZES:
         hint = nearest_hint(name, list(_SIZES), f"; choose from {', '.join(_SIZES)}")
         raise ConfigError(f"no built-in shift {name!r}{hint}; for other shifts, name files of shifted events")

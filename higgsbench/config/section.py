@@ -244,6 +244,18 @@ class ShiftConfig(Strict):
     """Factor on the weights of associated production."""
 
 
+def shift_size(name: str, text: str) -> float | None:
+    """Read the size of a shift, a number or, unless it is in GeV, a percentage; None if it is neither.
+
+    Example:
+        >>> shift_size("tes", "3%"), shift_size("soft_met", "2.5"), shift_size("soft_met", "3%")
+        (0.03, 2.5, None)
+    """
+    percent = text.endswith("%") and name != "soft_met"
+    digits = text.removesuffix("%") if percent else text
+    return float(digits) / (100.0 if percent else 1.0) if is_number(digits) else None
+
+
 class _Simulation(Strict):
     shorthand: ClassVar[Mapping[type, str]] = {str: "source"}
     events: Annotated[int, Field(ge=1_000, le=10_000_000)] = 400_000

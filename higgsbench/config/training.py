@@ -7,9 +7,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
-from higgsbench.config.section import Positive, Strict, problem
+from higgsbench.config.section import Positive, Strict, problem, shift_size
 from higgsbench.errors import repeated, shortened
-from higgsbench.schema import is_number
 
 LARGEST = {"tes": 0.25, "jes": 0.25, "soft_met": 50.0}
 """Shifts of energies and their largest standard deviations."""
@@ -56,21 +55,21 @@ class Augmentation(Strict):
     """Copies of the training events with shifted energies, in addition to the events themselves."""
 
     augment: Annotated[list[str], Field(min_length=1)]
-    """Standard deviations of the shifts, such as `tes=0.03`: tes and jes are relative, soft_met is in GeV."""
+    """Standard deviations of the shifts, such as `tes=0.03` or `tes=3%`; soft_met is in GeV."""
     copies: Annotated[int, Field(ge=2, le=20, multiple_of=2)] = 4
     """Number of copies; each has its own draw of all shifts."""
 
     @property
     def sizes(self) -> dict[str, float]:
         """Standard deviations by the name of the shift."""
-        return {name: float(size) for name, _, size in (text.partition("=") for text in self.augment)}
+        return {name: shift_size(name, size) or 0.0 for name, _, size in (text.partition("=") for text in self.augment)}
 
     @field_validator("augment")
     @classmethod
     def _known(cls, value: list[str]) -> list[str]:
         for text in value:
             name, _, size = text.partition("=")
-            if name not in LARGEST or not is_number(size) or not 0.0 < float(size) <= LARGEST[name]:
+            if name not in LARGEST or not 0.0 < (shift_size(name, size) or 0.0) <= LARGEST[name]:
                 known = ", ".join(f"{shift} (at most {most:g})" for shift, most in LARGEST.items())
                 raise problem(f"expected NAME=SIZE, such as tes=0.03, for {known}; got {shortened(text)!r}")
         if (twice := repeated([text.partition("=")[0] for text in value])) is not None:

@@ -162,7 +162,8 @@ def test_files_of_other_events_are_refused(files: tuple[Path, Path], toys: Path,
     ("text", "message"),
     [("tes", "write NAME=SIZE"), ("=0.1", "write NAME=SIZE"), ("t s=a,b", "write NAME=SIZE"),
      ("tes=up.csv", "neither a size"), ("tes=up.csv,", "two files"), ("tess=0.03", "did you mean 'tes'"),
-     ("tes=0", "other than 0"), ("tes=nan", "finite"), ("tes=-2", "above -1"), ("z_scale=-1.5", "above 0")],
+     ("tes=0", "other than 0"), ("tes=%", "neither a size"), ("soft_met=3%", "neither a size"),
+     ("tes=nan", "finite"), ("tes=-2", "above -1"), ("z_scale=-1.5", "above 0")],
 )  # fmt: skip
 def test_shifts_of_another_form_are_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -170,7 +171,7 @@ def test_shifts_of_another_form_are_refused(text: str, message: str) -> None:
 
 
 def test_shifts_are_parsed() -> None:
-    found = parse_systematics(["tes=0.03", "jec=a.csv,b.csv"])
+    found = parse_systematics(["tes=3%", "jec=a.csv,b.csv"])
     assert found == (Systematic("tes", 0.03), Systematic("jec", files=(Path("a.csv"), Path("b.csv"))))
     with pytest.raises(ConfigError, match="named twice"):
         parse_systematics(["tes=0.03", "tes=0.02"])

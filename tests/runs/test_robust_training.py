@@ -137,7 +137,7 @@ def test_copies_reach_the_fit(config: Config, tmp_path: Path, registered: Regist
 
 
 def test_copies_have_shifted_features_whose_mean_shift_is_none(training_only: Path) -> None:
-    drawn = _drawn(Augmentation(augment=["tes=0.03", "soft_met=2"], copies=6))
+    drawn = _drawn(Augmentation(augment=["tes=3%", "soft_met=2"], copies=6))
     assert np.sum([[shifts.tes, shifts.soft_met] for shifts in drawn], axis=0) == pytest.approx([0.0, 0.0])
     assert 0.01 < np.std([shifts.tes for shifts in drawn]) < 0.06
     events = higgsbench.load_events(training_only)
@@ -171,6 +171,7 @@ FLAT = f"training_weights: {{{{flat_in: {MASS}}}}}"
         (f"model: lightgbm, decorrelate: {{{{column: {MASS}}}}}", "'lightgbm' has no such penalty; use torch_mlp"),
         ("model: lightgbm, decorrelate: {{column: DER_mass_MMC, strength: 0}}", "strength: .*greater than 0"),
         ("model: lightgbm, training: {{augment: [tes=0.9]}}", "expected NAME=SIZE, such as tes=0.03.*'tes=0.9'"),
+        ("model: lightgbm, training: {{augment: [soft_met=3%]}}", "expected NAME=SIZE.*'soft_met=3%'"),
         ("model: lightgbm, training: {{augment: [z_scale=0.1]}}", "expected NAME=SIZE.*'z_scale=0.1'"),
         ("model: lightgbm, training: {{augment: [tes=0.01, tes=0.02]}}", "shift 'tes' is named twice"),
         ("model: lightgbm, training: {{augment: [tes=0.01], copies: 3}}", "copies: .*multiple of 2"),
