@@ -1,6 +1,6 @@
 """python -m benchmarks.prior_curve: what pretraining gains at 3,000 to 250,000 training events of another simulation.
 
-The events come from the built-in simulation with other constants, to stand for the difference between it and nature.
+The events come from the built-in simulation with other constants, which represent how it differs from nature.
 """
 
 from __future__ import annotations
@@ -169,8 +169,8 @@ def main() -> None:
 
 _HEAD = (
     f"Events of the simulation (version {SIMULATION_VERSION}) with other constants ({OTHER}); pretraining and "
-    f"`lightgbm simulated` use {SIMULATED:,} events with its own constants. Preset `best` with 2 `mlp`, 4 "
-    f"packed networks and one `lightgbm`; one seed; evaluated on {TEST:,} further events, with paired errors of these.",
+    f"`lightgbm simulated` use {SIMULATED:,} events with the usual constants. Preset `best` with 2 `mlp`, 4 packed "
+    f"networks and one `lightgbm`; one seed; evaluated on {TEST:,} further events, with paired errors from these.",
     "",
 )
 

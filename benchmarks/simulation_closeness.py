@@ -44,7 +44,7 @@ MMC_MISSING = {"s": (0.004, 0.025), "b": (0.27, 0.34)}
 LEAST_AUC = 0.918
 MOST_APART = 0.58  # AUC between real and simulated events of a class
 LABELS = SAMPLE.with_name("higgsml-training-labels-weights.parquet")
-_PER_REAL = 3  # simulated events per real one that a classifier must tell apart
+_PER_REAL = 3  # simulated events per real one, for the classifier that must tell them apart
 
 
 @dataclass(frozen=True)
@@ -223,8 +223,8 @@ def main() -> int:
         "Area under the ROC curve of a LightGBM that separates real from simulated events of a class (features",
         f"`physics`, the file's weights, {_PER_REAL} simulated events per real one); 0.5 is perfect. Shares are of its",
         "gain. Unseen: events whose EventId is a multiple of 3, scored by a classifier trained on the others. The",
-        "constants were not fitted to these events, but the values from which the fit started were, and they helped to",
-        "find what the simulation lacked.",
+        "constants were not fitted to these events, but the starting values of the fit were, and the events helped to",
+        "find the shortcomings of the simulation.",
         "",
         "| class | five folds | unseen | leading features |",
         "|---|---:|---:|---|",

@@ -210,7 +210,7 @@ class ModelConfig(Strict):
     pretrain: SimulatedEvents | None = None
     """Train on simulated events first, then on those of the run."""
     trained_on: TrainedOn | None = None
-    """Train on simulated events instead of those of the run, which only calibrate the scores, or on both."""
+    """Train on simulated events only (those of the run then calibrate the scores), or on both."""
 
     @field_validator("label")
     @classmethod

@@ -265,17 +265,17 @@ class _Simulation(Strict):
 
 
 class SimulatedEvents(_Simulation):
-    """Events of the built-in simulation that a model learns from first."""
+    """Events of the built-in simulation that a model is trained on first."""
 
     source: Literal["simulated"]
     """The built-in simulation of the challenge."""
 
 
 class TrainedOn(_Simulation):
-    """Events that a model is trained on instead of those of the run only."""
+    """Simulated events that a model is trained on, alone or together with those of the run."""
 
     source: Literal["simulated", "simulated+real"]
-    """Events of the built-in simulation only, or reweighted ones beside those of the run."""
+    """Events of the built-in simulation only, or reweighted ones together with those of the run."""
 
 
 class _Untitled(GenerateJsonSchema):

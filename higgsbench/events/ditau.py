@@ -3,10 +3,10 @@
 The file's missing mass calculator (A. Elagin et al., Nucl. Instrum. Meth. A 654 (2011) 481) weights the neutrino
 momenta that explain the missing transverse momentum and takes the most probable mass. `ditau_mass` scans the momentum
 fractions of the visible parts of the two taus, with neutrinos collinear with their tau, so that the missing transverse
-momentum is a linear function of two numbers per event. Resolutions, thresholds and the decay probabilities of taus that
-are back to back are those of the calculator's calibration for 2012 in the public software of ATLAS (Athena, package
-DiTauMassTools). The constants marked as fitted were fitted to DER_mass_MMC of the events that
-`simulate/processes.toml` names.
+momentum is a linear function of two numbers per event. Resolutions, thresholds and the decay probabilities of
+back-to-back taus come from the calculator's calibration for 2012 in ATLAS's public software (Athena, package
+DiTauMassTools). Constants marked as fitted were fitted to DER_mass_MMC of the events that `simulate/processes.toml`
+names.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ if TYPE_CHECKING:
 
     from higgsbench.events.derived import BoolArray, FloatArray
 
-# The calculator knows five kinds of events: those with jets and, without jets, four that low or high missing momentum
-# and the angle between tau and lepton tell apart. Lists of five constants are in this order.
+# The calculator has five kinds of events: those with jets and, without jets, four that differ in missing momentum (low
+# or high) and in the angle between tau and lepton (back to back or not). Lists of five constants are in this order.
 JETS, LOW, HIGH, LOW_BACK, HIGH_BACK = range(5)
 LOW_MET = 20.0  # GeV
 BACK_TO_BACK = (2.95, 2.8)  # rad, for low and for high missing momentum
 
 # GeV, sqrt(GeV): each component of the missing momentum has the resolution a + b sqrt(sumet). Where tau and lepton are
-# back to back, minus the sum of their momenta takes its place, because this has the better resolution.
+# back to back, the negative sum of their momenta replaces it, because this sum has a better resolution.
 MET_OFFSET = np.array([5.94, 5.38, 4.16, 4.822, 7.5])
 MET_STOCHASTIC = np.array([0.85, 0.32, 0.87, 0.0, 0.0])
-# GeV: there the neutrinos have less momentum than that sum, by a polynomial in the angle (low, high missing momentum).
+# GeV: there the neutrinos have less momentum than this sum, by a polynomial in the angle (low, high missing momentum).
 DEFICIT = np.array([[132.1, -79.26, 11.77], [51.28, -23.56, 2.637]])
-CHI_MAX = 3.0  # standard deviations between measured and scanned missing momentum, unless back to back
+CHI_MAX = 3.0  # largest distance of measured from scanned missing momentum, in sigma, unless back to back
 TAU_MASS, VISIBLE_MASSES = 1.777, (0.8, 1.2)  # GeV; of hadronic taus with one and with three charged particles
 
 # The scan: points in ln(x) of each visible momentum fraction x, down to 0.25 and 0.037.
 STEP, POINTS_HAD, POINTS_LEP = 0.09, 16, 37
 SMOOTHING = 0.8  # fitted: Gaussian width of the smoothing of the posterior, in its bins of STEP / 2 in ln(mass)
 # Fitted: the prior of the hadronic tau is x^a (1 - x)^b (1 - least / x)^c, where `least` follows from its visible mass,
-# times its decay probability. This is x^2; back to back, it is a function of r = 1 / x - 1: for low missing momentum a
-# Gaussian (mean and width, by the number of charged particles, fitted), for high missing momentum k exp(-k r) with k
-# given above a momentum of the tau (GeV) and k = u / (v p - w) below it.
+# times its decay probability: x^2 or, back to back, a function of r = 1 / x - 1. For low missing momentum, this is a
+# Gaussian (mean and width, fitted); for high missing momentum, k exp(-k r), with k (first) above a momentum p of the
+# tau (second, GeV) and u / (v p - w) below it. Rows: taus with one and with three charged particles.
 PRIOR_HAD = (1.06, 0.58, 0.73)
 LOW_BACK_HAD = np.array([[-1.34, 0.84], [-0.72, 0.505]])
 HIGH_BACK_HAD = np.array([[3.706, 45.0, 1.019, 0.0074, 0.059], [5.845, 40.0, 1.24, 0.0062, 0.033]])
-PRIOR_LEP = np.array([[2.16, 1.55]] * 3 + [[4.66, 2.55], [3.79, 4.26]])  # fitted: x^a (1 - x)^b, whole prior
-MASS_SCALE = np.array([1.0155] * 3 + [1.063, 1.0054])  # fitted: mass of the file over that of the scan
+PRIOR_LEP = np.array([[2.16, 1.55]] * 3 + [[4.66, 2.55], [3.79, 4.26]])  # fitted: the whole prior is x^a (1 - x)^b
+MASS_SCALE = np.array([1.0155] * 3 + [1.063, 1.0054])  # fitted: the file's mass over that of the scan
 _CHUNK = 512  # events per pass: 512 x 592 float32 = 1.2 MB per temporary, which stays in the cache
 
 _LOG_HAD, _LOG_LEP = (-STEP * (np.arange(n) + 0.5) for n in (POINTS_HAD, POINTS_LEP))
@@ -62,16 +62,16 @@ _KERNEL = np.exp(-0.5 * (np.arange(-_NEAR, _NEAR + 1) / SMOOTHING) ** 2).astype(
 _NORM = np.convolve(np.ones(_BINS, np.float32), _KERNEL)[_NEAR:-_NEAR]
 _OF_LEP = (PRIOR_LEP @ np.stack([_LOG_LEP, np.log(-np.expm1(_LOG_LEP))])).astype(np.float32)
 _LEAST = (np.array(VISIBLE_MASSES)[:, None] / TAU_MASS) ** 2
-_ALLOWED = np.maximum(1.0 - _LEAST / np.exp(_LOG_HAD), 1e-4)  # where an x is impossible, almost
+_ALLOWED = np.maximum(1.0 - _LEAST / np.exp(_LOG_HAD), 1e-4)  # almost 0 where x is impossible
 _OF_HAD = PRIOR_HAD[0] * _LOG_HAD + PRIOR_HAD[1] * np.log(-np.expm1(_LOG_HAD)) + PRIOR_HAD[2] * np.log(_ALLOWED)
 
 
 class Hidden(NamedTuple):
-    """What the file's calculator knew of n events and the file does not contain, arrays of shape (n,)."""
+    """What the file's calculator knew about n events but the file does not contain; arrays of shape (n,)."""
 
-    electron: BoolArray  # the lepton is an electron, whose momentum the calculator takes out of sumet
+    electron: BoolArray  # the lepton is an electron; the calculator subtracts its momentum from sumet
     three_prong: BoolArray  # the hadronic tau has three charged particles, not one
-    edge: FloatArray  # added to `CHI_MAX`: the calculator's neutrinos are not quite collinear
+    edge: FloatArray  # added to `CHI_MAX`, as the calculator's neutrinos are not exactly collinear
 
 
 def _kinds(jets: BoolArray, met: FloatArray, dphi: FloatArray) -> npt.NDArray[np.int64]:
@@ -96,12 +96,12 @@ def _prior_had(kind: npt.NDArray[np.int64], prongs: npt.NDArray[np.int64], momen
 def _scan(
     tau: FloatArray, lep: FloatArray, wanted: FloatArray, less: FloatArray, limit: FloatArray
 ) -> npt.NDArray[np.float32]:
-    """Log-likelihood of the points of each event, shape (n, POINTS_HAD, POINTS_LEP), without the prior.
+    """Log-likelihood of the points of each event without the prior, shape (n, POINTS_HAD, POINTS_LEP).
 
-    Momenta are in units of the resolution, vectors of shape (n, 2): visible ones and the `wanted` one of the neutrinos.
-    Its size is `less` too large, NaN unless back to back. Points further away from it than `limit` are excluded.
+    Momenta are vectors, shape (n, 2), in units of the resolution: the visible ones and `wanted`, that of the neutrinos.
+    Its size is too large by `less`, NaN unless back to back. Points further away from it than `limit` are excluded.
     """
-    # (n, 16, 1) and (n, 1, 37): the scan is separable, so the products are taken on 16 + 37 points, not on 592.
+    # (n, 16, 1) and (n, 1, 37): the scan is separable, so the products are computed at 16 + 37 points, not at 592.
     had, of_lep = (
         [(v[:, axis, None] * ratio).astype(np.float32) for axis in (0, 1)]
         for v, ratio in ((tau, _RATIO_HAD), (lep, _RATIO_LEP))
@@ -139,11 +139,11 @@ def _mode(posterior: npt.NDArray[np.float32]) -> FloatArray:
 def ditau_mass(primary: Mapping[str, FloatArray], hidden: Hidden | None = None) -> FloatArray:
     """Estimate the mass of the di-tau system as the most probable one of a scan of momentum fractions.
 
-    An event does not depend on the other events of the call.
+    The mass of an event does not depend on the other events of the call.
 
     Args:
         primary: the primary columns by name, shape (n,), GeV and rad.
-        hidden: what the columns do not tell; by default, muons and hadronic taus with one charged particle.
+        hidden: what the columns do not contain; by default, muons and hadronic taus with one charged particle.
 
     Returns:
         Masses in GeV, shape (n,), NaN if no point of the scan explains the missing momentum.

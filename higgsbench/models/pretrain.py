@@ -1,4 +1,4 @@
-"""Models that start from one trained before, on simulated events, and simulated events that resemble real ones."""
+"""Models that start from one trained on simulated events, and weights that make simulated events resemble real ones."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _go_on(
     estimator.set_params(**params).fit(X, y, sample_weight=weight)
 
 
-_NEAREST, _LARGEST = 5, 3.0  # simulated events per real one for the classifier; largest factor and its inverse
+_NEAREST, _LARGEST = 5, 3.0  # simulated events per real one for the classifier; largest factor, the least is 1 over it
 _APART = {"objective": "binary", "learning_rate": 0.05, "num_leaves": 15, "min_data_in_leaf": 60, "verbose": -1}
 _APART |= {"feature_fraction": 0.5, "bagging_fraction": 0.8, "bagging_freq": 1, "deterministic": True}
 
@@ -86,15 +86,15 @@ def resembling(
     seed: int,
     threads: int,
 ) -> NDArray[np.float64]:
-    """Weights with which simulated events resemble real ones; each class has the total of the real events.
+    """Weights that make simulated events resemble real ones, with the total of the real events in each class.
 
     In each class, a LightGBM tells real events from simulated ones; its odds, within limits, multiply the weights.
 
     Args:
         real: features (n, p), truth (n,) and weights (n,) of the real events.
-        simulated: the same of the simulated ones, m of them, in random order.
+        simulated: the same for the m simulated events, in random order.
         seed: seed of the classifier.
-        threads: threads it may use.
+        threads: threads that it may use.
 
     Returns:
         Weights of the simulated events, shape (m,).

@@ -243,7 +243,7 @@ def memory_need(plan: Plan, jobs: int, events: int | None = None) -> MemoryNeed:
 
 
 def _limited(events: float, row: Row) -> float:
-    """Return the training events of a fit, up to the limit of the row, with their copies and those beside them."""
+    """Return the training events of a fit, up to the limit of the row, with their copies and any simulated ones."""
     own = events if row.training_events is None else min(events, row.training_events[0])
     beside = row.simulation.events if row.simulation is not None and row.simulation.beside else 0
     return own * (1 + len(row.robust.shifts)) + beside

@@ -1,4 +1,4 @@
-"""Models of simulated events from which units start: trained once, kept in the cache, identified like a unit."""
+"""What units learn from simulated events: models, trained once and kept in the cache, or the events themselves."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 SEED = 20140512
 """Seed of the simulated events and of the fits on them, so that all seeds of a run start from the same models."""
 EVENTS_PER_EPOCH = 10_000
-"""Training events for each epoch of the further training, within limits."""
+"""Training events per epoch of the further training, within the limits of `further_rounds`."""
 
 
 class Simulation(NamedTuple):
@@ -111,7 +111,7 @@ def simulation_of(
             raise ConfigError(f"trained_on: model {spec.name!r} takes no weights; use `trained_on: simulated`")
         return Simulation(key, asked.events, dict(params), None, beside), ""
     first, then = spec.pretraining
-    # What differs between the two is chosen by the user for the second only, and by the preset for the first.
+    # Of the parameters that differ between the two trainings, the user chooses only those of the second.
     own = {name: value if name not in spec.rounds else further_rounds(value, fitted) for name, value in then.items()}
     own |= {name: entry.params[name] for name in own if name in entry.params}
     base = {**preset, **{name: value for name, value in params.items() if name not in then}}
@@ -122,7 +122,7 @@ def simulation_of(
 def further_rounds(least: int, events: int | None) -> int:
     """Return the epochs of the further training: `least` for few events, up to four times as many for 200,000.
 
-    Few events would make a network forget the simulation in more epochs; many have more to teach than the simulation.
+    With few events, more epochs would make a network forget the simulation; many events teach more than it does.
     """
     return least if events is None else min(max(least, events // EVENTS_PER_EPOCH), 4 * least)
 
@@ -133,7 +133,7 @@ def starts_to_train(units: Iterable[Unit]) -> list[Start]:
 
 
 def _starts(units: Iterable[Unit], *, beside: bool = False) -> dict[str, Start]:
-    """Return what units start from, by key: models, or simulated events to train on beside their own."""
+    """Return what units start from, by key: models or, with `beside`, simulated events to add to their own."""
     starts = (unit.start for unit in units if unit.start is not None)
     return {start.unit.key: start for start in starts if start.beside == beside}
 
@@ -146,7 +146,7 @@ def provide_starts(
     shared: Path | None,
     say: Callable[[str], None],
 ) -> list[UnitResult]:
-    """Put the models that units start from into the workspace, from the cache or trained now.
+    """Put what units start from into the workspace: simulated events, and models from the cache or trained now.
 
     Args:
         units: the units that will run.
@@ -181,7 +181,7 @@ def provide_starts(
 
 
 def _put_beside(start: Start, features: Features, workspace: Workspace, shared: Path | None) -> None:
-    """Put simulated events into the workspace, on which units train beside their own."""
+    """Put into the workspace the simulated events that units add to their own."""
     with working_folder(shared) as folder:
         simulated = Workspace(folder)
         _save_simulated(simulated, start.events, [start.unit], [features])
@@ -217,7 +217,7 @@ def _taken_from_cache(key: str, workspace: Workspace) -> bool:
 
 
 def _kept(result: UnitResult, workspace: Workspace) -> str:
-    """Move a trained model into the workspace, and the cache if that can be written; return why there is none."""
+    """Move a trained model into the workspace, and into the cache if possible; return the reason if there is none."""
     if result.model_file is None:
         return result.error or result.refused or (result.model.reason if result.model is not None else "no model")
     file = workspace.model(result.key)

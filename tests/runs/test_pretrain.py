@@ -129,7 +129,7 @@ def test_real_events_beside_simulated_ones(config: Config, tmp_path: Path, call:
     file = config(BOTH, data=toys)
     assert "not part of this prediction: first training trees on 3,000 simulated" in call("run", file, "--plan")[1]
     first, notes = carried_out(file, tmp_path / "a")
-    assert simulated(notes) == 1  # of the row that learns from nothing else
+    assert simulated(notes) == 1  # for the row trained on these only
     declared = {row["name"]: row.get("simulation") for row in first.rows}
     assert declared == {"both": "trained on 3,000 events and the run's", "trees": "trained on 3,000 events",
                         "plain": None}  # fmt: skip

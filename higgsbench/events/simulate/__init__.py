@@ -246,8 +246,8 @@ def simulated_events(settings: SimulationSettings, jobs: int = 1, *, in_memory: 
     Args:
         settings: what to simulate.
         jobs: worker processes; the events do not depend on it.
-        in_memory: whether all columns are kept in memory; otherwise the measured ones stay in the cache, as far as it
-            can be written.
+        in_memory: whether all columns are kept in memory; otherwise the measured ones stay in the cache, if it can
+            be written.
     """
     identity = f"simulated:{settings.identity()}"
     source = f"toy simulation ({settings.events} events, seed {settings.seed})"

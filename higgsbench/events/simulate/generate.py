@@ -86,7 +86,7 @@ def _decay(rng: np.random.Generator, parent: FourVector, cos_theta: FloatArray) 
 
 
 def _seen(rng: np.random.Generator, tau: FourVector, lep: FourVector) -> Visible:
-    """Smear the momenta; the detector measures directions far better than they matter here."""
+    """Smear the momenta only, because the resolution of the directions does not matter here."""
     first, second = rng.normal(size=(2, len(tau.px)))
     tau_pt = tau.pt * np.maximum(1.0 + DETECTOR.tau_resolution * first, 0.05)
     lep_pt = lep.pt * np.maximum(1.0 + DETECTOR.lepton_resolution * second, 0.05)
@@ -147,8 +147,8 @@ def _decay_w_with_fake_tau(rng: np.random.Generator, process: ProcessModel, reco
         rapidity,
         _parent_mass(rng, model, n),
     )
-    # V - A: the lepton's direction is 1 + a sign(y) cos, as the quark more often comes with the boson's side; to draw
-    # from this density, flip a flat cosine with the right probability.
+    # V - A: the lepton's direction has the density 1 + a sign(y) cos, because the quark more often moves to the boson's
+    # side. To draw from this density, flip a uniform cosine with the right probability.
     slope, cosine = model.polarisation * np.tanh(2.0 * rapidity), rng.uniform(-1.0, 1.0, n)
     kept = rng.random(n) < (1.0 + slope * cosine) / 2
     lepton, _ = _decay(rng, boson, np.where(kept, cosine, -cosine))
@@ -192,11 +192,11 @@ DECAYS: dict[str, Callable[[np.random.Generator, ProcessModel, Recoil, int], Vis
     "ttbar": _decay_top_pair,
     "W": _decay_w_with_fake_tau,
 }
-"""How each process decays: from its constants, the recoil of n events and the number of jets (0 to 3) to the visible
-particles before any selection."""
+"""How each process decays: functions that turn its constants, the recoil of n events and the number of jets (0 to 3)
+into the visible particles before any selection."""
 
-_FEW = 512  # where fewer events than this still wait for a decay that passes, each of them tries several at once
-_PATIENCE = 12  # rounds after which jets and soft term are drawn again too: some recoils leave no decay that can pass
+_FEW = 512  # if fewer events than this still lack a decay that passes, several are tried at once for each of them
+_PATIENCE = 12  # rounds after which jets and soft term are drawn again too, as with some recoils no decay can pass
 
 
 def _passes(rng: np.random.Generator, process: ProcessModel, seen: Visible, recoil: Recoil, jet_num: int) -> BoolArray:
@@ -263,7 +263,7 @@ def generate(rng: np.random.Generator, key: str, process: ProcessModel, jet_num:
     electron = rng.random(n) < share
     seen_lep = seen.lep_pt * np.where(electron, as_electron, as_muon)
     total = seen.tau_pt + seen_lep + recoil.all_pt + recoil.rest
-    # A file has no event below about 20 GeV; fold what the Gamma's offset takes below instead of piling it up there.
+    # The file has no events below about 20 GeV: reflect what the Gamma's offset moves below instead of clipping it.
     sumet = DETECTOR.sumet_min + np.abs(total - DETECTOR.sumet_min)
     of_met = (np.hypot(met[:, 0], met[:, 1]), np.arctan2(met[:, 1], met[:, 0]), sumet)
     columns = dict(zip(PRIMARY, (*seen, *of_met, np.full(n, float(jet_num)), *recoil[:7]), strict=True))

@@ -81,7 +81,7 @@ _CUMULATIVE = (5.0 * _X - 3.0 * _X**3 + _X**4) / 3.0
 def visible_fraction_leptonic(uniform: FloatArray) -> FloatArray:
     """Momentum fraction x of the lepton in tau -> l nu nu, from uniform numbers in [0, 1), shape (n,).
 
-    The density is (1 - x)(5 + 5x - 4x^2)/3: an unpolarised tau much faster than its mass.
+    The density is (1 - x)(5 + 5x - 4x^2)/3, for an unpolarised tau with much more energy than mass.
     """
     return np.interp(uniform, _CUMULATIVE, _X)
 
@@ -95,7 +95,7 @@ _MIN_SEPARATION = 0.4  # two jets closer than this are one jet
 class Recoil(NamedTuple):
     """Jets and soft term of n events, arrays of shape (n,), GeV and rad, NaN for jets that do not exist.
 
-    `all_pt` is the scalar sum over all jets, `rest` that of everything softer, (`px`, `py`) the vector sum of both.
+    `all_pt` and `rest` are scalar sums over jets and everything softer, (`px`, `py`) the vector sum of jets and `soft`.
     """
 
     pt1: FloatArray
@@ -177,7 +177,7 @@ def _pair(rng: np.random.Generator, model: JetModel, n: int, second: bool) -> Fl
 def draw_recoil(rng: np.random.Generator, process: ProcessModel, jet_num: int, n: int) -> Recoil:
     """Draw jets and soft term of n events with a number of jets, where 3 means at least 3.
 
-    The calorimeter's energy outside jets grows with the soft term, which is mostly the resolution of this energy.
+    The energy outside jets, `rest`, grows with the soft term, which comes mostly from the resolution of this energy.
     """
     pt1 = eta1 = phi1 = pt2 = eta2 = phi2 = np.full(n, np.nan)
     model = process.soft[jet_num]

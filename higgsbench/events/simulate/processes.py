@@ -154,7 +154,7 @@ PROCESSES: Mapping[str, ProcessModel] = MappingProxyType(
 """The shapes of each process."""
 
 SAMPLES: tuple[Sample, ...] = TypeAdapter(tuple[Sample, ...]).validate_python(_FITTED["samples"])
-"""Yields: which samples there are, how many events each has and how they share among jet numbers."""
+"""Yields: which samples there are, how many events each has and the shares of the jet numbers."""
 
 SIGNAL_FRACTION = sum(s.events for s in SAMPLES if s.signal) / sum(s.events for s in SAMPLES)
 """Signal events per event of the official file (unweighted)."""
@@ -185,7 +185,7 @@ class SimulationSettings:
     luminosity: float = 1.0  # multiplies N_s and N_b
     # Relative number of events in each KaggleSet.
     set_proportions: Mapping[str, float] = field(default_factory=lambda: {"t": 250.0, "b": 100.0, "v": 450.0})
-    shifts: Shifts = field(default_factory=Shifts)  # applied after the weights are normalised, so may change totals
+    shifts: Shifts = field(default_factory=Shifts)  # applied after normalising the weights, so they may change totals
 
     def __post_init__(self) -> None:
         classes = (("s", "signal"), ("b", "background"))
