@@ -130,7 +130,7 @@ def parse_systematic(text: str) -> Systematic:
         return Systematic(name, files=(Path(up), Path(down)))
     size = shift_size(name, value)
     if size is None:
-        raise ConfigError(f"{value!r} is neither a size, such as 0.03, nor two files with a comma")
+        raise ConfigError(f"{value!r} is neither a size, such as 0.03, nor two files separated by a comma")
     if name not in _SIZES:
         hint = nearest_hint(name, list(_SIZES), f"; choose from {', '.join(_SIZES)}")
         raise ConfigError(f"no built-in shift {name!r}{hint}; for other shifts, name files of shifted events")

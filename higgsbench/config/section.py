@@ -261,7 +261,7 @@ class _Simulation(Strict):
     events: Annotated[int, Field(ge=1_000, le=10_000_000)] = 400_000
     """Number of simulated events."""
     elsewhere: Literal["error", "skip", "use"] = "error"
-    """For simulated events or another layout: an error, training without the key, or (simulated events) with it."""
+    """On simulated events or another layout: stop, train without the key, or (simulated events only) use it."""
 
 
 class SimulatedEvents(_Simulation):
