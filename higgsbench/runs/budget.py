@@ -302,7 +302,8 @@ def _refusal(plan: Plan, index: int, need: MemoryNeed, limit: int) -> str:
     """Return one line: what is needed, what is available, and what would help."""
     row = plan.rows[index]
     processes = "1 process" if need.processes == 1 else f"{need.processes} processes"
-    what = f"{len(plan.dataset.train):,} events x {len(row.features.columns)} features x {processes}"
+    more = f" and {row.beside:,} simulated ones" if row.beside else ""
+    what = f"{len(plan.dataset.train):,} events{more} x {len(row.features.columns)} features x {processes}"
     how = " even from disk" if row.from_disk else ""
     fewer = [k for k in range(1, need.processes) if MemoryNeed(need.main, need.unit, k).of(index) <= limit]
     if fewer:

@@ -235,18 +235,25 @@ def memory_need(plan: Plan, jobs: int, events: int | None = None) -> MemoryNeed:
     n = len(dataset.train) if events is None else events
     test = (0 if dataset.test is None else len(dataset.test)) * n / len(dataset.train)
     rows = len(plan.rows) + 1
-    main = PARENT + _PER_EVENT * (n + test) + _PER_SCORE * rows * (n * len(config.seeds) + test)
+    beside = max(row.beside for row in plan.rows)  # the main process makes those of one row at a time
+    main = PARENT + _PER_EVENT * (n + test + beside) + _PER_SCORE * rows * (n * len(config.seeds) + test)
     train = n if config.test_prediction == "refit" else n - n // dataset.folds
     # A worker holds the scores that it sends back, and copies of labels and weights.
-    unit = tuple(WORKER + 60.0 * n + 16.0 * test + _fit_bytes(row, int(_limited(train, row))) for row in plan.rows)
+    unit = tuple(
+        WORKER
+        + 60.0 * (n + row.beside)
+        + 16.0 * test
+        + 4.0 * row.beside * len(row.features.columns)  # as they are stored, besides the copies of a fit
+        + _fit_bytes(row, int(_limited(train, row)))
+        for row in plan.rows
+    )
     return MemoryNeed(main, unit, min(jobs, len(plan.units)))
 
 
 def _limited(events: float, row: Row) -> float:
     """Return the training events of a fit, up to the limit of the row, with their copies and any simulated ones."""
     own = events if row.training_events is None else min(events, row.training_events[0])
-    beside = row.simulation.events if row.simulation is not None and row.simulation.beside else 0
-    return own * (1 + len(row.robust.shifts)) + beside
+    return own * (1 + len(row.robust.shifts)) + row.beside
 
 
 def _fit_bytes(row: Row, events: int) -> float:

@@ -95,6 +95,11 @@ class Row:
         """Whether the library, and the way in which the row is trained, allow it."""
         return self.spec.from_disk is not None and self.simulation is None and not self.robust.shifts
 
+    @property
+    def beside(self) -> int:
+        """Number of simulated events that each fit is trained on together with those of the run."""
+        return self.simulation.events if self.simulation is not None and self.simulation.beside else 0
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -255,7 +260,7 @@ def _rows_of(
     variants = {"none": ("global",), "groups": ("jets",), "both": ("global", "jets")}[split]
     limit = None if entry.training_events is None else (entry.training_events.number, entry.training_events.draw)
     fitted = events if limit is None else limit[0]
-    simulation, without = simulation_of(entry, spec, settings.params, params, schema, simulated, fitted)
+    simulation, without = simulation_of(entry, spec, settings.params, params, weights, schema, simulated, fitted)
     if simulation is not None:
         if split != "none":
             raise ConfigError(f"{simulation.key}: cannot be combined with `jet_split: {split}`; remove one of them")

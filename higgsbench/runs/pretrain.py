@@ -71,6 +71,7 @@ def simulation_of(
     spec: ModelSpec,
     preset: Mapping[str, Any],
     params: Mapping[str, Any],
+    weights: str,
     schema: TableSchema,
     simulated: bool,
     fitted: int | None,
@@ -82,6 +83,7 @@ def simulation_of(
         spec: its record.
         preset: parameters of its preset.
         params: its own parameters and the preset's.
+        weights: its training weights.
         schema: layout of the run's events.
         simulated: whether these are simulated too.
         fitted: number of training events of a fit, None if unknown.
@@ -107,8 +109,9 @@ def simulation_of(
         return None, f"{entry.row_label}: trained without `{key}`: {problem}"
     if entry.pretrain is None or spec.pretraining is None:
         beside = asked.source == "simulated+real"
-        if beside and not spec.sample_weight:
-            raise ConfigError(f"trained_on: model {spec.name!r} takes no weights; use `trained_on: simulated`")
+        if beside and weights == "none":
+            ways = "`trained_on: simulated`" + (" or other `training_weights`" if spec.sample_weight else "")
+            raise ConfigError(f"trained_on: {asked.source} needs weights, and {spec.name} trains without; use {ways}")
         return Simulation(key, asked.events, dict(params), None, beside), ""
     first, then = spec.pretraining
     # Of the parameters that differ between the two trainings, the user chooses only those of the second.

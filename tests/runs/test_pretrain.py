@@ -13,6 +13,7 @@ from higgsbench.errors import ConfigError
 from higgsbench.events.simulate import processes
 from higgsbench.models.pretrain import resembling
 from higgsbench.runs import RunResult, pretrain
+from higgsbench.runs.cost import memory_need
 from higgsbench.runs.pretrain import further_rounds
 from higgsbench.runs.run import checked_plan
 from tests.conftest import Call
@@ -142,6 +143,17 @@ def test_real_events_beside_simulated_ones(config: Config, tmp_path: Path, call:
     assert carried_out(file, tmp_path / "a")[0].trained == 0
 
 
+def test_the_memory_of_events_beside_those_of_the_run(config: Config) -> None:
+    few, many = (
+        memory_need(checked_plan(load_run_config(config(BOTH.replace("3000", number, 1))), Notes()), 1)
+        for number in ("3000", "1_000_000")
+    )
+    assert many.of(0) - few.of(0) > 600e6  # measured: 550 bytes per event, 750 if they are not in the cache
+    assert many.unit[1:] == few.unit[1:]
+    with pytest.raises(ConfigError, match=r"both: needs about .* events and 1,000,000 simulated ones x 30 features"):
+        higgsbench.run(config("memory_limit: 600MB\n" + BOTH.replace("3000", "1000000", 1)))
+
+
 def test_simulated_events_come_to_resemble_real_ones() -> None:
     rng = np.random.default_rng(0)
     truth, others = rng.random(3000) < 0.4, rng.random(20_000) < 0.5
@@ -182,6 +194,10 @@ def test_the_epochs_follow_the_training_events_of_a_fit(config: Config, monkeypa
         ("model: mlp, pretrain: real", "pretrain: expected 'simulated', got 'real'"),
         ("model: mlp, pretrain: simulated+real", "pretrain: expected 'simulated', got 'simulated.real'"),
         ("model: mlp, trained_on: real", "trained_on: expected 'simulated' or 'simulated.real', got 'real'"),
+        (
+            "model: lightgbm, training_weights: none, trained_on: {{source: simulated+real, elsewhere: use}}",
+            "simulated.real needs weights, and lightgbm trains without; use `trained_on: simulated` or other",
+        ),
         (
             "model: mlp, jet_split: groups, pretrain: {{source: simulated, elsewhere: use}}",
             "`jet_split: groups`; remove",
