@@ -41,7 +41,7 @@ def events(n: int, seed: int) -> Columns:
 def decay(r: float, momentum: float, prongs: int, back: bool, low: bool) -> float:
     """Probability of the hadronic tau's decay, r = 1 / x - 1; its visible momentum in GeV."""
     if not back:
-        return (1 + r) ** -2.0
+        return 1.0 / (1.0 + r) ** 2
     if low:
         mean, width = ((-1.34, 0.84), (-0.72, 0.505))[prongs]
         return math.exp(-(((r - mean) / width) ** 2) / 2)
