@@ -113,14 +113,17 @@ class DataConfig(SampleKeys):
         """Return the names of the fields that define the layout."""
         return {"layout"} if self.samples is None else set(SampleKeys.model_fields)
 
-    @field_validator("mix", "set_proportions")
+    @field_validator("mix", "higgs_mass", "set_proportions", "shifts")
     @classmethod
-    def _known_to_the_simulation(cls, value: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+    def _known_to_the_simulation(cls, value: Any, info: ValidationInfo) -> Any:
         if value:
+            from higgsbench.events.shifts import Shifts
             from higgsbench.events.simulate import SimulationSettings
 
             given: dict[str, Any] = {str(info.field_name): value}
             try:
+                if isinstance(value, ShiftConfig):
+                    given["shifts"] = Shifts(**value.model_dump())
                 SimulationSettings(1_000, **given)
             except ConfigError as error:
                 raise problem(shortened(error, 300)) from error

@@ -89,6 +89,12 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("NaN deep", "models:\n- model: mlp\n  params: {a: .nan}\n", "{f}:3: models[0].params.a: expected a finite value"),
     ("a process that is not simulated", M + "data:\n  source: simulated\n  mix: {Zx: 1}\n", "{f}:4: data.mix: mix nam"),
     ("no set q", M + "data:\n  source: simulated\n  set_proportions: {q: 1}\n", "{f}:4: data.set_proportions: set_pr"),
+    (
+        "a light Higgs",
+        M + "data:\n  source: simulated\n  higgs_mass: 10\n",
+        "{f}:4: data.higgs_mass: higgs_mass must",
+    ),
+    ("a shift below -1", M + "data:\n  source: simulated\n  shifts: {tes: -2}\n", "{f}:4: data.shifts: shift tes is"),
     ("an endless label", "models:\n- {model: mlp, label: " + 5000 * "a" + "}\n", "label '" + 60 * "a" + "…': use 1"),
     ("an endless name", M + "name: " + 300 * "a" + "\n", "{f}:2: name: name '" + 60 * "a" + "…': use 1"),
     ("an endless key", M + 900 * "a" + ": 1\n", "unknown key '" + 60 * "a" + "…'"),
