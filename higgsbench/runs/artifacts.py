@@ -155,8 +155,10 @@ def _weights(row: Row) -> str | dict[str, str]:
 def folder_name(plan: Plan) -> str:
     """Return the name of a run's folder: that of the configuration and a digest of what determines the scores."""
     content = {key: value for key, value in resolved_config(plan).items() if key not in _SAME_SCORES}
-    train, test, policy = plan.dataset.train, plan.dataset.test, plan.config.data.negative_weights
-    also = [part for part in (policy, dict(train.schema.categories)) if part]
+    train, test, data = plan.dataset.train, plan.dataset.test, plan.config.data
+    expected = [getattr(part, key, None) for part in (data, data.layout) for key in ("n_s", "n_b")]
+    parts: tuple[Any, ...] = (data.negative_weights, dict(train.schema.categories), expected if any(expected) else None)
+    also = [part for part in parts if part]
     digest = canonical_digest([content, train.digest, None if test is None else test.digest, *also])
     return f"{plan.config.name}-{digest[:8]}"
 

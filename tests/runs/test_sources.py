@@ -64,6 +64,15 @@ def test_sources_that_cannot_be(tmp_path: Path, data: str, message: str) -> None
         higgsbench.run(written(tmp_path, data), output=tmp_path, jobs=1)
 
 
+def test_other_expected_events_are_another_run(tmp_path: Path) -> None:
+    usual, other = (
+        higgsbench.run(written(tmp_path, f"{{source: simulated, events: 1500{more}}}"), output=tmp_path, jobs=1)
+        for more in ("", ", n_s: 100, n_b: 1000")
+    )
+    assert usual.folder != other.folder
+    assert len(higgsbench.Leaderboard.read(tmp_path).tables) == 2
+
+
 def test_toys_never_rank_beside_real_events(tmp_path: Path) -> None:
     toys = write_simulated(SimulationSettings(events=1200, seed=9), tmp_path / "toys.csv")
     # The same events numbered like the official file's stand for real ones.
