@@ -19,7 +19,7 @@ from higgsbench.runs import predict as predict_module
 from higgsbench.runs import unit as blocks
 
 MODELS = """
-  - {model: logistic, preset: quick, params: {max_iter: 20}}
+  - {model: logistic, preset: quick, params: {max_iter: 60}}
   - {model: xgboost, params: {n_estimators: 4, bag: 2}, training_weights: sqrt_balanced, calibration: logit,
      jet_split: groups}
   - {model: lightgbm, params: {n_estimators: 4}, features: {drop: [DER_mass_MMC]}}
