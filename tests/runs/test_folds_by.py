@@ -38,7 +38,7 @@ def small_blocks() -> Iterator[None]:
 
 
 def made(place: Path, data: Path, *settings: str, only: Sequence[str] = ()) -> Path:
-    (place / "c.yaml").write_text(f"data: {{path: {data}}}\nmodels:{MODELS}stack: logistic\n")
+    (place / "c.yaml").write_text(f"data: {{path: {data}}}\nmodels:{MODELS}stack: nonnegative\n")
     return higgsbench.run(place / "c.yaml", output=place / "out", jobs=1, settings=settings, only=only).folder
 
 
