@@ -80,9 +80,29 @@ _APART = {"objective": "binary", "learning_rate": 0.05, "num_leaves": 15, "min_d
 _APART |= {"feature_fraction": 0.5, "bagging_fraction": 0.8, "bagging_freq": 1, "deterministic": True}
 
 
+def with_simulated(
+    real: Sequence[NDArray[Any]], simulated: tuple[NDArray[Any], ...], seed: int, threads: int
+) -> tuple[NDArray[Any], ...]:
+    """Append simulated events, with weights that make them resemble the real ones, to real training events.
+
+    Args:
+        real: features (n, p), truth (n,), weights (n,) and processes (n,); those of simulated events are 0.
+        simulated: features (m, p), truth (m,) and weights (m,), in random order.
+        seed: seed of the weights.
+        threads: threads that these may use.
+
+    Returns:
+        Features (n + m, p), truth, weights and processes (n + m,).
+    """
+    X, y, weight, _ = real
+    more = (simulated[0], simulated[1], resembling((X, y, weight), simulated, seed, threads), 0 * simulated[1])
+    parts = zip(real, more, strict=True)
+    return tuple(np.concatenate([own, added.astype(own.dtype)]) for own, added in parts)
+
+
 def resembling(
-    real: tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]],
-    simulated: tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]],
+    real: tuple[NDArray[Any], ...],
+    simulated: tuple[NDArray[Any], ...],
     seed: int,
     threads: int,
 ) -> NDArray[np.float64]:

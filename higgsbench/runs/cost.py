@@ -235,7 +235,7 @@ def memory_need(plan: Plan, jobs: int, events: int | None = None) -> MemoryNeed:
     n = len(dataset.train) if events is None else events
     test = (0 if dataset.test is None else len(dataset.test)) * n / len(dataset.train)
     rows = len(plan.rows) + 1
-    beside = max(row.beside for row in plan.rows)  # the main process makes those of one row at a time
+    beside = max(row.beside for row in plan.rows)  # the main process makes these once for all rows
     main = PARENT + _PER_EVENT * (n + test + beside) + _PER_SCORE * rows * (n * len(config.seeds) + test)
     train = n if config.test_prediction == "refit" else n - n // dataset.folds
     # A worker holds the scores that it sends back, and copies of labels and weights.

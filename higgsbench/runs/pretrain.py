@@ -162,8 +162,12 @@ def provide_starts(
     Returns:
         A failed result for each unit whose model could not be trained.
     """
-    for start in _starts(units, beside=True).values():
-        _put_beside(start, features[start.unit.row], workspace, shared)
+    beside = _starts(units, beside=True).values()
+    for events in {start.events for start in beside}:
+        own = [start.unit for start in beside if start.events == events]
+        place = next(start.simulated(workspace) for start in beside if start.events == events)
+        Path(place.folder).mkdir(exist_ok=True)
+        _save_simulated(place, events, own, [features[unit.row] for unit in own])
     missing = [start for key, start in _starts(units).items() if not _taken_from_cache(key, workspace)]
     failed: dict[str, str] = {}
     for events in sorted({start.events for start in missing}):
@@ -181,15 +185,6 @@ def provide_starts(
                         failed[result.key] = reason
     lost = [(unit, unit.start.unit.key) for unit in units if unit.start is not None and unit.start.unit.key in failed]
     return [UnitResult.failed(unit.key, failed[key]) for unit, key in lost]
-
-
-def _put_beside(start: Start, features: Features, workspace: Workspace, shared: Path | None) -> None:
-    """Put into the workspace the simulated events that units add to their own."""
-    with working_folder(shared) as folder:
-        simulated = Workspace(folder)
-        _save_simulated(simulated, start.events, [start.unit], [features])
-        for name, values in zip(start.arrays, (start.unit.matrix, "y", "weight"), strict=True):
-            workspace.save(name, simulated.load(values))
 
 
 def _save_simulated(workspace: Workspace, number: int, units: Sequence[Unit], features: Iterable[Features]) -> None:

@@ -49,10 +49,9 @@ class Start(NamedTuple):
     params: dict[str, Any] | None
     beside: bool = False
 
-    @property
-    def arrays(self) -> tuple[str, str, str]:
-        """Names of the simulated events in the workspace: features, truth, weights."""
-        return (f"{self.unit.key}-X", f"{self.unit.key}-y", f"{self.unit.key}-w")
+    def simulated(self, workspace: Workspace) -> Workspace:
+        """Return the place, in that of the units, of the simulated events that these add to their own."""
+        return Workspace(str(Path(workspace.folder) / f"simulated-{self.events}"))
 
 
 _NO_IDS, _NO_SCORES = np.empty(0, dtype=np.int64), np.empty(0)
@@ -364,13 +363,10 @@ def _fit(
     features = [chosen_rows(copy, train, group) for copy in copies]
     begin = time.perf_counter()
     if unit.start is not None and unit.start.beside:
-        from higgsbench.models.pretrain import resembling
+        from higgsbench.models.pretrain import with_simulated
 
-        more_X, more_y, weight = (np.asarray(workspace.load(name)) for name in unit.start.arrays)
-        weight = resembling((features[0], y, evaluation), (more_X, more_y, weight), unit.seed, unit.threads)
-        features = [np.concatenate([features[0], more_X])]
-        more = (more_y.astype(np.int64), weight, np.zeros(more_y.size, own[2].dtype))
-        own = [np.concatenate(pair) for pair in zip(own, more, strict=True)]
+        stored = map(unit.start.simulated(workspace).load, (unit.matrix, "y", "weight"))
+        features[0], *own = with_simulated((features[0], *own), tuple(stored), unit.seed, unit.threads)
     if len(features) == 1:
         estimator.fit(features[0], *own)
     elif features:
