@@ -89,6 +89,16 @@ def is_number(label: str) -> bool:
     return True
 
 
+def parse_share(text: str) -> float:
+    """Read a number or a percentage; a ValueError if it is neither.
+
+    Example:
+        >>> parse_share("0.03"), parse_share("3%")
+        (0.03, 0.03)
+    """
+    return float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+
+
 @dataclass(frozen=True)
 class TableSchema:
     """What the columns of a binary-classification event table mean.

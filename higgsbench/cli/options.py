@@ -190,9 +190,11 @@ class Share(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number."""
+        from higgsbench.schema import parse_share
+
         text = str(value).strip()
         try:
-            number = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+            number = parse_share(text)
         except ValueError:
             self.fail(f"{text!r} is not a share; write a fraction such as 0.05, or 5%", param, ctx)
         return float(super().convert(number, param, ctx))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -22,7 +23,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from higgsbench.config.document import parse_duration, parse_size
 from higgsbench.errors import ConfigError, nearest_hint, repeated, shortened
-from higgsbench.schema import MOST_CATEGORIES, is_number
+from higgsbench.schema import MOST_CATEGORIES, is_number, parse_share
 
 
 def problem(message: str, key: object = None) -> PydanticCustomError:
@@ -194,7 +195,7 @@ def several(value: Any) -> Any:
 
 
 class OrText:
-    """Annotation of a list that may be written as its only entry."""
+    """Annotation of a list that may be written as its only entry, or of a number with a percent sign."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Return the JSON schema of both forms."""
@@ -219,12 +220,22 @@ class FeatureEntry(Strict):
         return self.name if self.expr is None else (self.name, self.expr)
 
 
+def _percentage(value: Any) -> Any:
+    """Turn 3% into 0.03; anything else stays as it is."""
+    with suppress(ValueError):
+        return parse_share(value) if isinstance(value, str) and value.endswith("%") else value
+    return value
+
+
+_Relative = Annotated[float, BeforeValidator(_percentage), Field(allow_inf_nan=False), OrText()]
+
+
 class ShiftConfig(Strict):
     """Systematic shifts of simulated events; see `higgsbench.events.shifts.Shifts` for the meaning of each."""
 
-    tes: Number = 0.0
-    """Tau energy scale, relative change: 0.03 is +3%."""
-    jes: Number = 0.0
+    tes: _Relative = 0.0
+    """Tau energy scale, relative change: 0.03 or 3%."""
+    jes: _Relative = 0.0
     """Jet energy scale, relative change."""
     soft_met: Number = 0.0
     """Soft missing momentum to add, GeV per axis."""
@@ -251,9 +262,10 @@ def shift_size(name: str, text: str) -> float | None:
         >>> shift_size("tes", "3%"), shift_size("soft_met", "2.5"), shift_size("soft_met", "3%")
         (0.03, 2.5, None)
     """
-    percent = text.endswith("%") and name != "soft_met"
-    digits = text.removesuffix("%") if percent else text
-    return float(digits) / (100.0 if percent else 1.0) if is_number(digits) else None
+    try:
+        return float(text) if name == "soft_met" else parse_share(text)
+    except ValueError:
+        return None
 
 
 class _Simulation(Strict):

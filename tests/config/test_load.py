@@ -94,6 +94,11 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
         M + "data:\n  source: simulated\n  higgs_mass: 10\n",
         "{f}:4: data.higgs_mass: higgs_mass must",
     ),
+    (
+        "no percentage",
+        M + "data:\n  source: simulated\n  shifts: {tes: x%}\n",
+        "{f}:4: data.shifts.tes: expected a number",
+    ),
     ("a shift below -1", M + "data:\n  source: simulated\n  shifts: {tes: -2}\n", "{f}:4: data.shifts: shift tes is"),
     ("an endless label", "models:\n- {model: mlp, label: " + 5000 * "a" + "}\n", "label '" + 60 * "a" + "…': use 1"),
     ("an endless name", M + "name: " + 300 * "a" + "\n", "{f}:2: name: name '" + 60 * "a" + "…': use 1"),

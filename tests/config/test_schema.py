@@ -57,7 +57,7 @@ RIGHT = [text for pair in SHORT for text in pair] + [
     M + "memory_limit: 4000000000",
     M + "features: [{name: r, expr: PRI_met / 2}, PRI_met]",
     M + "features: {set: physics, add: [PRI_met], drop: [DER_mass_MMC]}",
-    M + "data: {source: simulated, mix: {Z: 2}, shifts: {tes: 0.03}}",
+    M + "data: {source: simulated, mix: {Z: 2}, shifts: {tes: 3%, jes: 0.01}}",
     M + "data: {schema: uci-higgs}",
     M + "folds: {k: 5, by: EventId % 5}",
     M + "data: {schema: {features: [x], categorical: [c], label: y, negative_weights: resample, weight: w}}",

@@ -40,7 +40,7 @@ def test_simulated_events_are_those_of_the_command(tmp_path: Path) -> None:
 
 
 def test_options_of_the_simulation(tmp_path: Path) -> None:
-    options = "mix: {ttbar: 2.0}, higgs_mass: 120, shifts: {tes: 0.02}, set_proportions: {t: 1, v: 1}"
+    options = "mix: {ttbar: 2.0}, higgs_mass: 120, shifts: {tes: 2%}, set_proportions: {t: 1, v: 1}"
     result = higgsbench.run(
         written(tmp_path, f"{{source: simulated, events: 1500, {options}}}"), output=tmp_path, jobs=1
     )
