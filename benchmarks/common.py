@@ -32,7 +32,8 @@ def sample_events() -> tuple[Events, str]:
 def machine() -> str:
     """Name the machine a figure was measured on."""
     found = environment()
-    return f"{found['processor']}, {found['cores']} cores, {found['memory_gb']:.0f} GB, Python {found['python']}"
+    cores = "1 core" if found["cores"] == 1 else f"{found['cores']} cores"
+    return f"{found['processor']}, {cores}, {found['memory_gb']:.0f} GB, Python {found['python']}"
 
 
 def band_ams(y: NDArray[np.bool_], score: NDArray[np.float64], weight: NDArray[np.float64]) -> float:

@@ -147,6 +147,13 @@ def ditau_mass(primary: Mapping[str, FloatArray], hidden: Hidden | None = None) 
 
     Returns:
         Masses in GeV, shape (n,), NaN if no point of the scan explains the missing momentum.
+
+    Example:
+        >>> from higgsbench.events.derived import columns_of
+        >>> from higgsbench.events.simulate import SimulationSettings, simulate
+        >>> events = simulate(SimulationSettings(events=3, seed=1))
+        >>> ditau_mass(columns_of(events)).shape
+        (3,)
     """
     n = len(primary["PRI_met"])
     no = np.zeros(n, np.bool_)

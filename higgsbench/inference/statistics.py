@@ -98,7 +98,7 @@ class Statistics(Shown):
         workspace: HistFactory workspace of the one model; None if none was needed, or it cannot be built.
         expected: results of the workspace; None when no fit was asked for.
         fit: fit of the statistical model with regions, if there is one.
-        notes: remarks for the reader: which events are used, and what is not stored.
+        notes: remarks for the reader, such as which events are used and what is not stored.
     """
 
     models: tuple[ModelSignificance, ...]

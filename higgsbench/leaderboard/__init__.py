@@ -229,7 +229,8 @@ def _distinct_rows(runs: Sequence[StoredRun], notes: list[str]) -> list[StoredRo
         if rows.setdefault(key, row) is row and isinstance(record.get("remark"), str):
             notes.append(f"{row.name}: {record['remark']}")
     if repeated:
-        notes.append(f"{repeated} rows occur in more than one run with the same fits and are shown once")
+        rows_occur, are = ("1 row occurs", "is") if repeated == 1 else (f"{repeated} rows occur", "are")
+        notes.append(f"{rows_occur} in more than one run with the same fits and {are} shown once")
     return list(rows.values())
 
 

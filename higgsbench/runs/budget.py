@@ -151,8 +151,9 @@ class TimeBudget:
         for index, row in self.rows.items():
             if row.begun and row.pending and index not in self.given_up:
                 if row.measured and self._end([]) > self.limit * (1.0 + _TOLERANCE):
+                    fits = "1 fit" if len(row.measured) == 1 else f"{len(row.measured)} fits"
                     self.given_up[index] = (
-                        f"given up after {len(row.measured)} fits: {format_duration(self._predicted(index))} each "
+                        f"given up after {fits}: {format_duration(self._predicted(index))} each "
                         f"instead of the predicted {format_duration(row.predicted)}"
                     )
                     continue

@@ -137,7 +137,7 @@ def test_the_same_fits_are_shown_once_for_each_cut(make: Make, tmp_path: Path) -
     make("b", [record("x", 3.1), record("z", 3.3), record("y", 3.0, cut_rule="max")])
     board = Leaderboard.read(tmp_path / "results")
     assert names(board) == [["z", "y", "x", "y"]]
-    assert board.notes == ("1 rows occur in more than one run with the same fits and are shown once",)
+    assert board.notes == ("1 row occurs in more than one run with the same fits and is shown once",)
 
 
 def test_failed_rows_are_shown_without_rank_and_odd_values_do_not_stop_the_others(make: Make) -> None:

@@ -170,7 +170,7 @@ class TestHandOut:
     def test_a_row_that_turns_out_too_slow_is_given_up_whole(self) -> None:
         budget = self.budget(10.0, {0: 1.0, 1: 1.0})
         assert self.carried_out(budget, {0: 9.0, 1: 0.1})[0] == ["0-0"]
-        assert "given up after 1 fits: 9.0 s each instead of the predicted 1.0 s" in budget.given_up[0]
+        assert "given up after 1 fit: 9.0 s each instead of the predicted 1.0 s" in budget.given_up[0]
 
     def test_a_failing_row_is_tried_to_its_end(self) -> None:
         budget = self.budget(100.0, {0: 1.0, 1: 1.0})
@@ -278,11 +278,11 @@ class TestRuns:
         assert clock.now <= 20 * 1.1
         assert [row["name"] for row in result.rows] == ["quicker"]
         assert [row.name for row in result.left_out] == ["deceiver"]
-        assert result.left_out[0].reason == "given up after 1 fits: 10 s each instead of the predicted 1.0 s"
+        assert result.left_out[0].reason == "given up after 1 fit: 10 s each instead of the predicted 1.0 s"
 
     def test_no_row_is_complete_in_time(self, config: Config, tmp_path: Path, clock: Clock) -> None:
         path = config(SLEEP.replace("seconds: 10.0", "seconds: 10.0, sly: true"))
-        with pytest.raises(ConfigError, match="no row was complete in time: slower: given up after 1 fits: 10 s each"):
+        with pytest.raises(ConfigError, match="no row was complete in time: slower: given up after 1 fit: 10 s each"):
             higgsbench.run(path, output=tmp_path / "out", jobs=1, time_limit=20, only=["slower"])
         assert clock.now <= 20 * 1.1
 
